@@ -2,7 +2,7 @@
 
 Doctests are found in the source, not in the imported module: `doctest` itself overlooks functions
 that a decorator such as `jax.jit` or the type checker of this suite has wrapped. They run in
- jax's default precision, because they show what a user sees.
+jax's default precision, because they show what a user sees.
 """
 
 import ast
