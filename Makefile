@@ -12,6 +12,11 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 # pyright comes whole in its wheel; without this it asks the network whether it is the newest.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
+# A .venv whose Python has gone from the machine is made anew.
+ifneq ($(shell $(PY) -c 'print(1)' 2>/dev/null),1)
+$(shell rm -f $(READY))
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint format docs lock clean
 
