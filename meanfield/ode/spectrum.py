@@ -89,6 +89,15 @@ def _grow(product, state):
     return _Lanczos(basis, matrix, index + 1, following, beta, extremes)
 
 
+def _empty(direction, steps):
+    """The state before the first product."""
+    dtype = jnp.result_type(*jax.tree.leaves(direction))
+    zero, none = jnp.zeros((), dtype), jnp.zeros((), jnp.int32)
+    unknown = Extremes(zero, zero, (direction, direction), jnp.full(2, jnp.inf, dtype), none)
+    basis = jax.tree.map(lambda x: jnp.zeros((steps, *x.shape), x.dtype), direction)
+    return _Lanczos(basis, jnp.zeros((steps, steps), dtype), none, direction, zero, unknown)
+
+
 def extreme_eigenvalues(
     product: Callable,
     like: PyTree,
@@ -136,22 +145,14 @@ def extreme_eigenvalues(
         direction = normalised(
             jax.tree.map(lambda a, b, p: a + b + 0.1 * p, *previous.vectors, direction)
         )[0]
-    dtype = jnp.result_type(*jax.tree.leaves(like))
-    zero = jnp.zeros((), dtype)
-    unknown = Extremes(
-        zero, zero, (direction, direction), jnp.full(2, jnp.inf, dtype), jnp.zeros((), jnp.int32)
-    )
-    basis = jax.tree.map(lambda x: jnp.zeros((steps, *x.shape), x.dtype), direction)
-    start = _Lanczos(
-        basis, jnp.zeros((steps, steps), dtype), jnp.zeros((), jnp.int32), direction, zero, unknown
-    )
+    start = _empty(direction, steps)
 
     def unsettled(state):
         found = state.extremes
         radius = jnp.maximum(jnp.abs(found.largest), jnp.abs(found.smallest))
         rough = jnp.any(found.residuals > tolerance * radius) | (state.size < min(least, steps))
         # A vanishing next vector means an invariant subspace: nothing is left to find from here.
-        exhausted = (state.size > 0) & (state.beta <= 4 * jnp.finfo(dtype).eps * radius)
+        exhausted = (state.size > 0) & (state.beta <= 4 * jnp.finfo(radius.dtype).eps * radius)
         return (state.size < steps) & rough & ~exhausted
 
     return lax.while_loop(unsettled, lambda state: _grow(product, state), start).extremes
@@ -170,8 +171,8 @@ def weighted(product: Callable, weights: PyTree, /) -> Callable:
     Returns:
         v -> sqrt(s) H sqrt(s) v.
 
-    >>> weighted(lambda v: v, jnp.array([4.0, 9.0]))(jnp.ones(2))
-    Array([4., 9.], dtype=float32)
+    >>> weighted(lambda v: v, jnp.array([4.0, 9.0]))(jnp.ones(2)).tolist()
+    [4.0, 9.0]
     """
 
     def scaled(vector):

@@ -5,8 +5,8 @@
 so s gradients cover a step that s^2/3 explicit Euler steps would need. For right-hand sides whose
 Jacobian has a spectrum near the negative real axis: gradient flows, diffusion, reaction-diffusion.
 
-Trap: diffrax restores the solver state when it rejects a step, so the statistics kept there leave
-out rejected steps; `ode.StabilizedControl` keeps the full account.
+Trap: diffrax restores the solver state when it rejects a step. Counts kept there leave out the
+rejected steps; `with_ledger` keeps the full account.
 
 References:
     Sommeijer, Shampine, Verwer, RKC: an explicit solver for parabolic PDEs,
@@ -18,7 +18,6 @@ from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import diffrax
-import equinox as eqx
 import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
@@ -26,7 +25,15 @@ from jax import lax
 from jaxtyping import Array, Float, Int, PyTree
 
 from meanfield import checks
-from meanfield.ode.chebyshev import Point, chebyshev_step, combine, stage_count
+from meanfield.ode.chebyshev import (
+    Point,
+    chebyshev_step,
+    combine,
+    stability_interval,
+    stage_count,
+)
+from meanfield.ode.ledger import Attempt
+from meanfield.ode.problem import check_rate, rate_of
 from meanfield.ode.radius import Radius, probe, spectral_radius
 
 _NO_REVERSE = (
@@ -36,8 +43,8 @@ _NO_REVERSE = (
 )
 
 
-class Statistics(NamedTuple):
-    """Work of a solve: field evaluations, Jacobian products, stages, most stages in one step."""
+class Work(NamedTuple):
+    """Counts kept in the state of the solver, of accepted steps."""
 
     evaluations: Int[Array, "*batch"]
     products: Int[Array, "*batch"]
@@ -53,7 +60,7 @@ class RKC2State(NamedTuple):
     radius: Float[Array, ""]
     length: Float[Array, ""]
     age: Int[Array, ""]
-    statistics: Statistics
+    work: Work
 
 
 class RKC2(diffrax.AbstractAdaptiveSolver):
@@ -73,6 +80,7 @@ class RKC2(diffrax.AbstractAdaptiveSolver):
         refresh: stages after which the radius is estimated again; it also is when a step is
             shorter than the last one, as after a rejection.
         differentiation: "forward" or "reverse", the mode that derivatives of the solve support.
+        ledger: report every attempt to an `ode.Ledger`, which must then be the controller.
 
     Raises:
         ValueError: for options out of range.
@@ -81,8 +89,9 @@ class RKC2(diffrax.AbstractAdaptiveSolver):
         Sommeijer, Shampine, Verwer (1998).
 
     >>> term, solver = diffrax.ODETerm(lambda t, y, args: -y), RKC2(spectral_radius=1.0)
-    >>> diffrax.diffeqsolve(term, solver, 0.0, 1.0, 0.1, jnp.ones(1)).ys.round(2)
-    Array([[0.37]], dtype=float32)
+    >>> solution = diffrax.diffeqsolve(term, solver, 0.0, 1.0, 0.1, 1.0)
+    >>> round(float(solution.ys[0]), 3)
+    0.369
     """
 
     term_structure: ClassVar[Any] = diffrax.AbstractTerm
@@ -93,6 +102,7 @@ class RKC2(diffrax.AbstractAdaptiveSolver):
     safety: float
     refresh: int
     differentiation: str
+    ledger: bool
 
     def __init__(
         self,
@@ -102,6 +112,7 @@ class RKC2(diffrax.AbstractAdaptiveSolver):
         safety: float = 1.2,
         refresh: int = 25,
         differentiation: str = "forward",
+        ledger: bool = False,
     ):
         if isinstance(spectral_radius, int | float):
             spectral_radius = checks.non_negative("spectral_radius", float(spectral_radius))
@@ -114,6 +125,7 @@ class RKC2(diffrax.AbstractAdaptiveSolver):
         self.differentiation = checks.choice(
             "differentiation", differentiation, ("forward", "reverse")
         )
+        self.ledger = bool(ledger)
 
     def order(self, terms):
         """Order of convergence."""
@@ -132,7 +144,7 @@ class RKC2(diffrax.AbstractAdaptiveSolver):
     def init(self, terms, t0, t1, y0, args) -> RKC2State:
         """State before the first step; one field evaluation."""
         del t1
-        rate, _ = _rate(terms, args, t0)
+        rate, _ = rate_of(terms, args, t0)
         check_rate(rate, t0, y0)
         field = rate(t0, y0)
         real = _real_dtype(y0)
@@ -143,18 +155,23 @@ class RKC2(diffrax.AbstractAdaptiveSolver):
             radius=jnp.zeros((), real),
             length=jnp.zeros_like(t0),
             age=jnp.asarray(self.refresh, jnp.int32),
-            statistics=Statistics(zero + 1, zero, zero, zero),
+            work=Work(zero + 1, zero, zero, zero),
         )
 
-    def step(self, terms, t0, t1, y0, args, solver_state, made_jump):  # noqa: PLR0917
+    def step(self, terms, t0, t1, y0, args, solver_state, made_jump):  # noqa: PLR0917 diffrax dictates the signature
         """One step, as `diffrax.AbstractSolver.step`."""
         state, h = solver_state, t1 - t0
-        rate, sign = _rate(terms, args, t0)
+        rate, sign = rate_of(terms, args, t0)
         field = state.field
         # Static False unless the controller knows of jumps: no second trace of the field then.
         if made_jump is not False:
             field = lax.cond(made_jump, lambda: rate(t0, y0), lambda: field)
-        estimate, bound, age = self._radius(rate, t0, y0, args, h, state, sign)
+        if self.spectral_radius is None:
+            estimate, age = self._estimate(rate, t0, y0, h, state)
+            bound = self.safety * estimate.value
+        else:
+            estimate, age = self._given(sign * t0, y0, args, state), state.age
+            bound = estimate.value
         needed = stage_count(h.astype(bound.dtype) * bound)
         # False for a NaN as well: a radius that is no number admits no step.
         admissible = needed <= self.max_stages
@@ -166,27 +183,33 @@ class RKC2(diffrax.AbstractAdaptiveSolver):
             result = eqxi.nondifferentiable_backward(result, msg=_NO_REVERSE)
         y1 = jax.tree.map(lambda y, d: jnp.where(admissible, y + d, jnp.nan), y0, result.increment)
         error = jax.tree.map(lambda e: jnp.where(admissible, e, jnp.inf), result.error)
-        statistics = Statistics(
-            state.statistics.evaluations + stages + jnp.asarray(made_jump, jnp.int32),
-            state.statistics.products + estimate.products,
-            state.statistics.stages + stages,
-            jnp.maximum(state.statistics.largest_stages, stages),
+        spent = stages + jnp.asarray(made_jump, jnp.int32)
+        work = Work(
+            state.work.evaluations + spent,
+            state.work.products + estimate.products,
+            state.work.stages + stages,
+            jnp.maximum(state.work.largest_stages, stages),
         )
         following = RKC2State(
-            result.field, estimate.direction, estimate.value, h, age + stages, statistics
+            result.field, estimate.direction, estimate.value, h, age + stages, work
         )
+        if self.ledger:
+            # Nine tenths: the radius may be larger where the next step begins.
+            longest = 0.9 * stability_interval(self.max_stages) / bound
+            counts = (x.astype(bound.dtype) for x in (spent, estimate.products))
+            error = Attempt(error, *counts, lax.stop_gradient(longest))
         slopes = combine((h, field)), combine((h, result.field))
         dense = {"y0": y0, "y1": y1, "k0": slopes[0], "k1": slopes[1]}
         return y1, error, dense, following, diffrax.RESULTS.successful
 
-    def _radius(self, rate, t, y, args, h, state, sign):
-        """Estimate (with its products), the bound to use, and stages since the last estimate."""
-        if self.spectral_radius is not None:
-            given = self.spectral_radius
-            bound = given(sign * t, y, args) if callable(given) else given
-            bound = lax.stop_gradient(jnp.asarray(bound, state.radius.dtype))
-            none = jnp.zeros((), jnp.int32)
-            return Radius(bound, None, bound, none), bound, state.age
+    def _given(self, t, y, args, state):
+        """The user's bound, as an estimate that cost nothing."""
+        given = self.spectral_radius
+        bound = jnp.asarray(given(t, y, args) if callable(given) else given, state.radius.dtype)
+        return lax.stop_gradient(Radius(bound, None, bound, jnp.zeros((), jnp.int32)))
+
+    def _estimate(self, rate, t, y, h, state):
+        """The estimated radius, and the number of stages since it was last renewed."""
         frozen, point = lax.stop_gradient((t, y))
         # The only trace of a rejection: the next attempt is shorter than the last accepted step.
         shorter = h < 0.999 * state.length
@@ -203,70 +226,8 @@ class RKC2(diffrax.AbstractAdaptiveSolver):
             tolerance=jnp.where(shorter | unknown, 0.01, 0.05),
             max_products=jnp.where(due, 50, 0),
         )
-        estimate = lax.stop_gradient(estimate)
-        return estimate, self.safety * estimate.value, jnp.where(due, 0, state.age)
+        return lax.stop_gradient(estimate), jnp.where(due, 0, state.age)
 
 
 def _real_dtype(tree):
     return jnp.zeros((), jnp.result_type(*jax.tree.leaves(tree))).real.dtype
-
-
-def _rate(terms, args, t):
-    """(t, y) -> dy/dt of diffrax terms, and the sign of time (diffrax solves backwards by -t)."""
-    if any(isinstance(x, diffrax.ControlTerm) for x in _terms(terms)):
-        raise ValueError("RKC2 solves ordinary differential equations, got a ControlTerm")
-    control = terms.contr(jnp.zeros_like(t), jnp.ones_like(t))
-    sign = jax.tree.leaves(control)[0]
-    return (lambda time, y: terms.vf_prod(time, y, args, control)), sign
-
-
-def _terms(terms):
-    return jax.tree.leaves(terms, is_leaf=lambda x: isinstance(x, diffrax.ControlTerm))
-
-
-def check_rate(rate: Callable, t, y: PyTree, /) -> None:
-    """Checks, without evaluating it, that a field maps its state to one of the same structure.
-
-    Args:
-        rate: (t, y) -> dy/dt.
-        t: time.
-        y: state.
-
-    Raises:
-        ValueError: if the state is not floating point or the field returns another structure,
-            shape or dtype.
-
-    >>> check_rate(lambda t, y: -y, 0.0, jnp.ones(3))
-    """
-    for leaf in jax.tree.leaves(y):
-        dtype = jnp.result_type(leaf)
-        if not jnp.issubdtype(dtype, jnp.inexact):
-            raise ValueError(f"the state must be floating point, got {dtype}; convert it first")
-    found = eqx.filter_eval_shape(rate, t, y)
-    structures = jax.tree.structure(found), jax.tree.structure(y)
-    if structures[0] != structures[1]:
-        raise ValueError(
-            f"the field must return the structure of its state, {structures[1]}, got "
-            f"{structures[0]}"
-        )
-    for new, old in zip(jax.tree.leaves(found), jax.tree.leaves(y), strict=True):
-        if new.shape != jnp.shape(old):
-            raise ValueError(
-                f"the field must return the shapes of its state, {jnp.shape(old)}, got {new.shape}"
-            )
-
-
-def check_tolerances(rtol: float, atol: float, /) -> None:
-    """Checks that both tolerances are positive numbers.
-
-    Args:
-        rtol: relative tolerance.
-        atol: absolute tolerance.
-
-    Raises:
-        ValueError: if one is not.
-
-    >>> check_tolerances(1e-3, 1e-6)
-    """
-    checks.positive("rtol", rtol)
-    checks.positive("atol", atol)

@@ -1,0 +1,61 @@
+"""The account of a solve: what it cost, rejected steps included.
+
+Trap: evaluations and Jacobian products are counted apart, since a product costs about two
+evaluations of a gradient; whoever compares solvers must weigh them.
+"""
+
+import dataclasses
+
+import diffrax
+from jaxtyping import Array
+
+from meanfield.ode.ledger import Ledger, LedgerState
+from meanfield.ode.stabilized import RKC2, RKC2State
+
+
+def with_ledger(solver: RKC2, controller, /) -> tuple[RKC2, Ledger]:
+    """A solver and a controller that together account for rejected steps too.
+
+    The controller also never proposes a step longer than `max_stages` can make stable.
+
+    Args:
+        solver: the solver.
+        controller: an adaptive controller, such as `diffrax.PIDController`.
+
+    Returns:
+        The pair, for `diffrax.diffeqsolve(..., solver=..., stepsize_controller=...)`.
+
+    >>> pair = with_ledger(RKC2(), diffrax.PIDController(rtol=1e-3, atol=1e-6))
+    >>> pair[0].ledger
+    True
+    """
+    options = {f.name: getattr(solver, f.name) for f in dataclasses.fields(solver)}
+    return RKC2(**(options | {"ledger": True})), Ledger(controller)
+
+
+def work(solution: diffrax.Solution, /) -> dict[str, Array]:
+    """What a solve with RKC2 cost.
+
+    Args:
+        solution: of a solve with `SaveAt(solver_state=True)` and, with a ledger,
+            `SaveAt(controller_state=True)` besides.
+
+    Returns:
+        `evaluations` of the field, Jacobian `products` (not among the evaluations), `stages`
+        of accepted steps, `largest_stages` of one step; without a ledger, rejected steps are
+        left out of all. Empty for other solvers.
+
+    >>> term, save = diffrax.ODETerm(lambda t, y, a: -y), diffrax.SaveAt(t1=True, solver_state=True)
+    >>> solved = diffrax.diffeqsolve(term, RKC2(), 0.0, 1.0, 0.5, 1.0, saveat=save)
+    >>> int(work(solved)["evaluations"])
+    5
+    """
+    state, account = solution.solver_state, solution.controller_state
+    if not isinstance(state, RKC2State):
+        return {}
+    counts = state.work._asdict()
+    if isinstance(account, LedgerState):
+        # The first field of all is evaluated before any attempt.
+        counts["evaluations"] = account.evaluations + 1
+        counts["products"] = account.products
+    return counts
