@@ -1,0 +1,1 @@
+"""Programs that measure cost against precision: ``python -m benchmarks``."""

@@ -1,0 +1,1 @@
+"""Programs that reproduce the figures of the two papers: ``python -m experiments``."""

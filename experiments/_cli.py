@@ -1,0 +1,21 @@
+"""The list of experiments, and their command line.
+
+An experiment is a module with SUMMARY, Config, PRESETS and run; ``meanfield.command`` says what
+each is. One trap: SUMMARY is read without importing the module, so it is a literal.
+"""
+
+from collections.abc import Sequence
+
+from meanfield import command
+from meanfield.command import Outcome
+
+__all__ = ["EXPERIMENTS", "Outcome", "main"]
+
+EXPERIMENTS = {
+    "vit_heads": "experiments.global_convergence.vit_heads",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one experiment, or lists them all; gives the exit status."""
+    return command.main(EXPERIMENTS, arguments, prog="python -m experiments", kind="experiment")

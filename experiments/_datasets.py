@@ -1,0 +1,217 @@
+"""Images to train on: scikit-learn's handwritten digits, or a user's own ``.npz`` file.
+
+    x [n h w c] in [0, 1], labels y [n] in {0, 1, ...}, a training and a test part
+
+One trap: pixels are float32 whatever the precision of the run. Cast them, or a float64 run computes
+its first layer in float32.
+"""
+
+import hashlib
+import zipfile
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from meanfield import store
+
+
+class Images(NamedTuple):
+    """Labelled images in a training and a test part, and where they come from.
+
+    Attributes:
+        x_train: Training images.
+        y_train: Their labels.
+        x_test: Test images.
+        y_test: Their labels.
+        name: What they are, in the words of a report.
+        sha256: Checksum of the file; for the digits, of their pixels and labels.
+    """
+
+    x_train: Float[np.ndarray, "n h w c"]
+    y_train: Int[np.ndarray, " n"]
+    x_test: Float[np.ndarray, "k h w c"]
+    y_test: Int[np.ndarray, " k"]
+    name: str
+    sha256: str
+
+
+def images(data: Path | None = None) -> Images:
+    """The images that ``--data`` asks for: a user's .npz file, or without one the digits.
+
+    Args:
+        data: The value of the flag.
+
+    Raises:
+        ValueError: If the file is not a set of labelled images.
+
+    >>> images().x_train.shape
+    (1442, 8, 8, 1)
+    """
+    return digits() if data is None else images_from_npz(data)
+
+
+def digits() -> Images:
+    """The 1,797 handwritten digits, 8 x 8, that ship with scikit-learn; nothing is downloaded.
+
+    Every fifth image of each class is a test image. The set holds no names of writers, so one
+    writer may be in both parts: test accuracy is optimistic for an unseen hand.
+
+    Raises:
+        ValueError: If scikit-learn is not installed.
+
+    References:
+        Alpaydin and Kaynak 1998, *Optical Recognition of Handwritten Digits*, UCI repository.
+
+    >>> digits().name
+    'scikit-learn digits (1,797 images)'
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ModuleNotFoundError:
+        raise ValueError("digits need scikit-learn: pip install 'meanfield[experiments]'") from None
+    rows, classes = load_digits(return_X_y=True)
+    pixels, labels = np.reshape(rows, (-1, 8, 8)), np.asarray(classes, dtype=np.int32)
+    raw = pixels.astype(np.uint8).tobytes() + labels.astype(np.uint8).tobytes()
+    x = (pixels[..., None] / 16).astype(np.float32)
+    test = _every_fifth(labels)
+    return Images(
+        *(x[~test], labels[~test], x[test], labels[test]),
+        name=f"scikit-learn digits ({len(labels):,} images)",
+        sha256=hashlib.sha256(raw).hexdigest(),
+    )
+
+
+def images_from_npz(path: Path) -> Images:
+    """Labelled images from arrays x_train, y_train and, if there, x_test, y_test of an .npz file.
+
+    Images are uint8 [n h w] or [n h w c], or floating-point in [0, 1]; labels are integers >= 0.
+    Without a test part every fifth training image of each class is set aside as one.
+
+    Args:
+        path: The file. Nothing in it is executed: pickles are refused.
+
+    Raises:
+        ValueError: If the file or an array in it is not what is said here.
+
+    >>> images_from_npz(Path("nowhere.npz"))
+    Traceback (most recent call last):
+    ValueError: data must be an .npz file, got nowhere.npz, which does not exist
+    """
+    members = _members(Path(path))
+    x, y = _part(path, members, "train")
+    if {"x_test", "y_test"} & set(members):
+        x_test, y_test = _part(path, members, "test")
+        if x_test.shape[1:] != x.shape[1:]:
+            raise ValueError(
+                f"{path}: x_test must hold images like those of x_train, {list(x.shape[1:])}, got "
+                f"{list(x_test.shape[1:])}"
+            )
+        if y_test.max() > y.max():
+            raise ValueError(
+                f"{path}: y_test must hold classes of y_train, up to {y.max()}, got {y_test.max()}"
+            )
+    else:
+        test = _every_fifth(y)
+        if not test.any():
+            raise ValueError(f"{path}: some class needs 5 images to set one aside, or add x_test")
+        x, y, x_test, y_test = x[~test], y[~test], x[test], y[test]
+    name = f"user .npz {Path(path).name} ({len(x):,} training, {len(x_test):,} test images)"
+    return Images(x, y, x_test, y_test, name, store.checksum(path))
+
+
+def standardised(images: Images, /) -> Images:
+    """The images with mean 0 and variance 1 in each channel, as measured on the training part.
+
+    A channel that is constant there is centred only.
+
+    Args:
+        images: Images in [0, 1].
+
+    >>> abs(float(standardised(digits()).x_train.mean())) < 1e-6
+    True
+    """
+    axes = (0, 1, 2)
+    mean = images.x_train.mean(axis=axes, dtype=np.float64, keepdims=True)
+    spread = images.x_train.std(axis=axes, dtype=np.float64, keepdims=True)
+    mean, spread = mean.astype(np.float32), np.where(spread > 0, spread, 1).astype(np.float32)
+    return images._replace(
+        x_train=(images.x_train - mean) / spread, x_test=(images.x_test - mean) / spread
+    )
+
+
+def _every_fifth(labels: Int[np.ndarray, " n"]) -> np.ndarray:
+    chosen = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        chosen[np.flatnonzero(labels == label)[4::5]] = True
+    return chosen
+
+
+def _members(path: Path) -> dict[str, np.ndarray]:
+    if not path.exists():
+        raise ValueError(f"data must be an .npz file, got {path}, which does not exist")
+    if not (path.is_file() and zipfile.is_zipfile(path)):
+        raise ValueError(f"data must be an .npz file with x_train and y_train, got {path}")
+    members = {}
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            for key in ("x_train", "y_train", "x_test", "y_test"):
+                if key in archive.files:
+                    members[key] = _member(path, archive, key)
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        raise ValueError(f"{path} cannot be read: {error}; copy it again") from None
+    return members
+
+
+def _member(path: Path, archive: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
+    try:
+        array = archive[key]
+    except ValueError as error:
+        hint = "holds Python objects; save it as numbers" if "pickle" in str(error) else str(error)
+        raise ValueError(f"{path}: {key} cannot be read: {hint}") from None
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{path}: {key} must be an array in the .npy format")
+    return array
+
+
+def _part(path: Path, members: dict[str, np.ndarray], part: str) -> tuple[np.ndarray, np.ndarray]:
+    for key in (f"x_{part}", f"y_{part}"):
+        if key not in members:
+            raise ValueError(f"{path}: {key} is missing; an image set has x_train and y_train")
+    x, y = members[f"x_{part}"], members[f"y_{part}"]
+    if x.ndim not in (3, 4) or 0 in x.shape:
+        raise ValueError(
+            f"{path}: x_{part} must be images [n h w] or [n h w c], got shape {list(x.shape)}"
+        )
+    if y.ndim != 1 or y.dtype.kind not in "iu":
+        raise ValueError(
+            f"{path}: y_{part} must be whole numbers [n], got {y.dtype} of shape {list(y.shape)}"
+        )
+    if len(x) != len(y):
+        raise ValueError(f"{path}: y_{part} must be {len(x)} labels, one an image, got {len(y)}")
+    if y.min() < 0 or y.max() >= len(y):
+        # Labels size the readout: an absurd one would ask for absurd memory.
+        raise ValueError(
+            f"{path}: y_{part} must number its classes from 0 on, got {y.min()} to {y.max()} "
+            f"on {len(y)} images"
+        )
+    return _pixels(path, f"x_{part}", x), y.astype(np.int32)
+
+
+def _pixels(path: Path, key: str, x: np.ndarray) -> np.ndarray:
+    if x.dtype == np.uint8:
+        x = x.astype(np.float32) / 255
+    elif x.dtype.kind != "f":
+        raise ValueError(f"{path}: {key} must be uint8, or floats in [0, 1], got {x.dtype}")
+    elif not np.isfinite(x).all():
+        bad = np.count_nonzero(~np.isfinite(x))
+        raise ValueError(
+            f"{path}: {key} must be finite, got {bad} NaN or infinite; drop those images"
+        )
+    elif x.min() < 0 or x.max() > 1:
+        raise ValueError(
+            f"{path}: {key} must be uint8 or in [0, 1], got {x.min():g} to {x.max():g}; scale it"
+        )
+    return x.astype(np.float32).reshape(*x.shape[:3], -1)

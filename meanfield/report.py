@@ -1,0 +1,98 @@
+"""Reports: tables and provenance in Markdown, from a record and its manifest.
+
+One trap: a vertical bar inside a cell would open a new column; ``table`` escapes it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, digits: int = 3) -> str:
+    """A Markdown table; columns of numbers are aligned to the right.
+
+    Args:
+        header: The name of each column.
+        rows: The cells, as many in each row as there are columns.
+        digits: Significant digits of floating-point numbers.
+
+    Raises:
+        ValueError: If a row has another number of cells than the header.
+
+    >>> print(table(["heads", "loss"], [[4, 0.12345]]).splitlines()[2])
+    | 4 | 0.123 |
+    """
+    for row in rows:
+        if len(row) != len(header):
+            raise ValueError(f"each row must have {len(header)} cells, got {len(row)}: {row}")
+    numeric = [
+        bool(rows) and all(isinstance(row[i], (int, float)) for row in rows)
+        for i in range(len(header))
+    ]
+    lines = [
+        _row(header),
+        _row(["---:" if right else "---" for right in numeric]),
+        *(_row([_cell(cell, digits) for cell in row]) for row in rows),
+    ]
+    return "\n".join(lines)
+
+
+def provenance(manifest: Mapping[str, Any]) -> str:
+    """The section of a report that says where its numbers came from.
+
+    Args:
+        manifest: The manifest of a run.
+
+    >>> provenance({"experiment": "demo", "wall_seconds": 75.0}).splitlines()[0]
+    '## Where these numbers come from'
+    """
+    commit, device = manifest.get("commit"), manifest.get("device") or {}
+    config, versions = manifest.get("config") or {}, manifest.get("versions") or {}
+    facts = {
+        "experiment": manifest.get("experiment", "unknown"),
+        "started (UTC)": manifest.get("started", "unknown"),
+        "wall time": _duration(manifest["wall_seconds"])
+        if "wall_seconds" in manifest
+        else "unknown",
+        "seeds": ", ".join(map(str, manifest.get("seeds") or [])) or "none",
+        "data": "; ".join(
+            f"{name}, sha256 {sha256}" for name, sha256 in (manifest.get("data") or {}).items()
+        )
+        or "none",
+        "commit": "none: not run from a checkout"
+        if commit is None
+        else commit["id"] + (" with uncommitted changes" if commit["dirty"] else ""),
+        "platform": f"{device.get('platform', 'unknown')}, {device.get('cores', '?')} cores",
+        "devices": ", ".join(device.get("devices", [])) or "unknown",
+        "precision": "float64" if device.get("x64") else "float32",
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items())
+        or "unknown",
+    }
+    return "\n\n".join(
+        [
+            "## Where these numbers come from",
+            table(["fact", "value"], list(facts.items())),
+            "### Configuration",
+            table(["choice", "value"], [[name, _choice(value)] for name, value in config.items()]),
+        ]
+    )
+
+
+def _choice(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _cell(value: object, digits: int) -> str:
+    if isinstance(value, float):
+        return f"{value:.{digits}g}"
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
