@@ -44,6 +44,23 @@ def rate_of(terms, args, t, /) -> tuple[Callable, jax.Array]:
     return (lambda time, y: terms.vf_prod(time, y, args, unit)), jax.tree.leaves(unit)[0]
 
 
+def check_state(y: PyTree, /) -> None:
+    """Checks that a state is floating point.
+
+    Args:
+        y: state.
+
+    Raises:
+        ValueError: if a leaf is not.
+
+    >>> check_state(jnp.ones(3))
+    """
+    for leaf in jax.tree.leaves(y):
+        dtype = jnp.result_type(leaf)
+        if not jnp.issubdtype(dtype, jnp.inexact):
+            raise ValueError(f"the state must be floating point, got {dtype}; convert it first")
+
+
 def check_rate(rate: Callable, t, y: PyTree, /) -> None:
     """Checks, without evaluating it, that a field maps its state to one of the same structure.
 
@@ -58,10 +75,7 @@ def check_rate(rate: Callable, t, y: PyTree, /) -> None:
 
     >>> check_rate(lambda t, y: -y, 0.0, jnp.ones(3))
     """
-    for leaf in jax.tree.leaves(y):
-        dtype = jnp.result_type(leaf)
-        if not jnp.issubdtype(dtype, jnp.inexact):
-            raise ValueError(f"the state must be floating point, got {dtype}; convert it first")
+    check_state(y)
     found = eqx.filter_eval_shape(rate, t, y)
     expected, got = jax.tree.structure(y), jax.tree.structure(found)
     if expected != got:

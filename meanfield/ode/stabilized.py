@@ -22,7 +22,7 @@ import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from meanfield import checks
 from meanfield.ode.chebyshev import (
@@ -33,7 +33,7 @@ from meanfield.ode.chebyshev import (
     stage_count,
 )
 from meanfield.ode.ledger import Attempt
-from meanfield.ode.problem import check_rate, rate_of
+from meanfield.ode.problem import check_state, rate_of
 from meanfield.ode.radius import Radius, probe, spectral_radius
 
 _NO_REVERSE = (
@@ -56,6 +56,7 @@ class RKC2State(NamedTuple):
     """What a step hands to the next one."""
 
     field: PyTree
+    known: Bool[Array, ""]
     direction: PyTree
     radius: Float[Array, ""]
     length: Float[Array, ""]
@@ -142,30 +143,25 @@ class RKC2(diffrax.AbstractAdaptiveSolver):
         return terms.vf(t0, y0, args)
 
     def init(self, terms, t0, t1, y0, args) -> RKC2State:
-        """State before the first step; one field evaluation."""
-        del t1
-        rate, _ = rate_of(terms, args, t0)
-        check_rate(rate, t0, y0)
-        field = rate(t0, y0)
-        real = _real_dtype(y0)
+        """State before the first step, which evaluates the field at its start."""
+        del terms, t1, args
+        check_state(y0)
         zero = jnp.zeros((), jnp.int32)
         return RKC2State(
-            field=field,
+            field=jax.tree.map(jnp.zeros_like, y0),
+            known=jnp.asarray(False),
             direction=probe(y0) if self.spectral_radius is None else None,
-            radius=jnp.zeros((), real),
+            radius=jnp.zeros((), _real_dtype(y0)),
             length=jnp.zeros_like(t0),
             age=jnp.asarray(self.refresh, jnp.int32),
-            work=Work(zero + 1, zero, zero, zero),
+            work=Work(zero, zero, zero, zero),
         )
 
     def step(self, terms, t0, t1, y0, args, solver_state, made_jump):  # noqa: PLR0917 diffrax dictates the signature
         """One step, as `diffrax.AbstractSolver.step`."""
         state, h = solver_state, t1 - t0
         rate, sign = rate_of(terms, args, t0)
-        field = state.field
-        # Static False unless the controller knows of jumps: no second trace of the field then.
-        if made_jump is not False:
-            field = lax.cond(made_jump, lambda: rate(t0, y0), lambda: field)
+        known = state.known & ~jnp.asarray(made_jump)
         if self.spectral_radius is None:
             estimate, age = self._estimate(rate, t0, y0, h, state)
             bound = self.safety * estimate.value
@@ -177,13 +173,13 @@ class RKC2(diffrax.AbstractAdaptiveSolver):
         admissible = needed <= self.max_stages
         stages = jnp.where(admissible, needed, 0).astype(jnp.int32)
         loop = "lax" if self.differentiation == "forward" else "checkpointed"
-        start = Point(t0, y0, field)
+        start = Point(t0, y0, state.field, known)
         result = chebyshev_step(rate, start, h, stages, max_stages=self.max_stages, loop=loop)
         if self.differentiation == "forward":
             result = eqxi.nondifferentiable_backward(result, msg=_NO_REVERSE)
         y1 = jax.tree.map(lambda y, d: jnp.where(admissible, y + d, jnp.nan), y0, result.increment)
         error = jax.tree.map(lambda e: jnp.where(admissible, e, jnp.inf), result.error)
-        spent = stages + jnp.asarray(made_jump, jnp.int32)
+        spent = jnp.where(stages > 0, stages + ~known, 0)
         work = Work(
             state.work.evaluations + spent,
             state.work.products + estimate.products,
@@ -191,14 +187,14 @@ class RKC2(diffrax.AbstractAdaptiveSolver):
             jnp.maximum(state.work.largest_stages, stages),
         )
         following = RKC2State(
-            result.field, estimate.direction, estimate.value, h, age + stages, work
+            result.last, stages > 0, estimate.direction, estimate.value, h, age + stages, work
         )
         if self.ledger:
             # Nine tenths: the radius may be larger where the next step begins.
             longest = 0.9 * stability_interval(self.max_stages) / bound
             counts = (x.astype(bound.dtype) for x in (spent, estimate.products))
             error = Attempt(error, *counts, lax.stop_gradient(longest))
-        slopes = combine((h, field)), combine((h, result.field))
+        slopes = combine((h, result.first)), combine((h, result.last))
         dense = {"y0": y0, "y1": y1, "k0": slopes[0], "k1": slopes[1]}
         return y1, error, dense, following, diffrax.RESULTS.successful
 
