@@ -1,0 +1,39 @@
+"""Gradient flow and mean-field analysis of Transformers, as pure functions in JAX.
+
+    nn       the map x -> f(x; theta): kernels, blocks of particles, scaling laws, networks, models
+    flow     training: risk, energy, the field of the gradient flow, the flow and its discrete twin
+    ode      stabilised explicit solvers and the spectrum that limits them, as parts for diffrax
+    measure  heads as particles: clouds, moments, distances
+    tasks    problems with known answers
+    rates    slopes and bands with intervals
+    store    run directories
+    plots    records as figures
+
+References:
+    Gao et al. 2024, *Global Convergence in Training Large-Scale Transformers*, arXiv 2410.23610.
+    Song et al. 2024, *Unraveling the Gradient Descent Dynamics of Transformers*, arXiv 2411.07538.
+"""
+
+from importlib import metadata
+
+from meanfield import flow, measure, nn, ode
+from meanfield.flow import descent, empirical_risk, energy, gradient_field, gradient_flow
+from meanfield.nn import attention, mlp, model, network
+
+__version__ = metadata.version("meanfield")
+
+__all__ = [
+    "attention",
+    "descent",
+    "empirical_risk",
+    "energy",
+    "flow",
+    "gradient_field",
+    "gradient_flow",
+    "measure",
+    "mlp",
+    "model",
+    "network",
+    "nn",
+    "ode",
+]

@@ -1,0 +1,101 @@
+r"""The field of the weight-decayed gradient flow.
+
+    dtheta/dtau = -s * grad Q(theta),       s = time_scales(theta)   (L M for mean-field particles)
+
+The flow descends the energy in the metric |v|_s^2 = sum |v|^2 / s:
+
+    dQ/dtau = -sum s |grad Q|^2 = -sum |dtheta/dtau|^2 / s.
+
+One trap: without the factor L M the flow of a mean-field network freezes as its width grows.
+
+References:
+    Gao et al. 2024, arXiv 2410.23610, eq. (9), (21); Ding et al., eq. (3).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import PyTree
+
+from meanfield.flow.risk import as_partial
+from meanfield.notation import Risk, Scalar
+from meanfield.tree import broadcast_prefix, dot
+
+
+class GradientField(NamedTuple):
+    """The right-hand side of a gradient flow, and what it descends.
+
+    Attributes:
+        energy: Q, from theta to a number.
+        time_scales: From theta, one factor of the gradient per branch.
+        trainable: 1.0 where a branch trains, 0.0 where it is held fixed.
+    """
+
+    energy: Partial
+    time_scales: Partial
+    trainable: PyTree
+
+    def __call__(self, time: Any, theta: PyTree, args: Any = None) -> PyTree:
+        """dtheta/dtau at ``theta``; time and args are ignored (the signature of an ODE's field)."""
+        del time, args
+        return self.velocity(theta)[0]
+
+    def velocity(self, theta: PyTree) -> tuple[PyTree, Scalar]:
+        """dtheta/dtau and the dissipation -dQ/dtau, from one gradient."""
+        gradient = jax.grad(self.energy)(theta)
+        factors = self.metric(theta)
+        velocity = jax.tree.map(
+            lambda factor, leaf: jnp.asarray(-factor, leaf.dtype) * leaf, factors, gradient
+        )
+        return velocity, -dot(gradient, velocity)
+
+    def metric(self, theta: PyTree) -> PyTree:
+        """The factor s of every leaf, 0 where it is held fixed."""
+        return jax.tree.map(
+            lambda scale, kept: scale * kept,
+            broadcast_prefix(self.time_scales(theta), theta),
+            broadcast_prefix(self.trainable, theta),
+        )
+
+
+def gradient_field(
+    energy: Risk,
+    time_scales: Callable[[Any], PyTree] | None = None,
+    /,
+    *,
+    trainable: PyTree = True,
+) -> GradientField:
+    """The field dtheta/dtau = -s * grad Q of a gradient flow.
+
+    Args:
+        energy: Q, from theta to a number.
+        time_scales: From theta, one factor s per branch (``model.time_scales``); 1 if None.
+        trainable: True where theta trains: one value, or a prefix of theta.
+
+    Returns:
+        A function (time, theta, args=None) -> dtheta/dtau that also knows its energy and metric.
+
+    Raises:
+        ValueError: If nothing is trainable.
+
+    References:
+        Ding et al., eq. (3); Gao et al. 2024, arXiv 2410.23610, eq. (9).
+
+    >>> field = gradient_field(lambda theta: theta**2, lambda theta: 3.0)
+    >>> float(field(0.0, jnp.array(1.0)))
+    -6.0
+    """
+    if not any(jax.tree.leaves(trainable)):
+        raise ValueError(
+            "trainable must be True somewhere, got a mask that holds all of theta fixed"
+        )
+    mask = jax.tree.map(float, trainable)
+    return GradientField(as_partial(energy), as_partial(time_scales or _ones), mask)
+
+
+def _ones(theta: PyTree) -> float:
+    del theta
+    return 1.0

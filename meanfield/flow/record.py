@@ -1,0 +1,120 @@
+r"""The record of a training run, continuous or discrete, and its energy balance.
+
+Along the exact flow, dQ/dtau = -dD/dtau with the dissipated energy D, so
+
+    residual(tau) = |Q(0) - Q(tau) - D(tau)| / max |Q(0) - Q(.)|
+
+measures how far a computed run is from the gradient flow, without a second run.
+
+One trap: ``times`` ends where the run ended; a run that stopped early has fewer rows than were
+asked for.
+
+References:
+    Gao et al. 2024, arXiv 2410.23610, eq. (21) (dissipation).
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, PyTree, Shaped
+
+COMPLETED = "completed"
+DIVERGED = "diverged"
+EXHAUSTED = "exhausted"
+
+
+class EnergyBalance(NamedTuple):
+    """Energy, dissipated energy, and how far their sum drifts, at the record's times.
+
+    Attributes:
+        energy: Q.
+        dissipated: D, the integral of sum s |grad Q|^2.
+        residual: |Q(0) - Q - D| relative to the largest decrease of Q so far.
+    """
+
+    energy: Float[np.ndarray, "t"]
+    dissipated: Float[np.ndarray, "t"]
+    residual: Float[np.ndarray, "t"]
+
+
+class Record(NamedTuple):
+    """What a run leaves behind.
+
+    Attributes:
+        times: Times at which observables were saved, as far as the run came.
+        observables: What ``observe`` returned, stacked along a leading axis of times.
+        theta: The last good parameters: those at the end, or those before trouble.
+        end_time: The time of ``theta``.
+        result: ``"completed"``, ``"diverged"`` or ``"exhausted"``.
+        message: One sentence on how the run ended and when.
+        statistics: Counts: steps, accepted, rejected, gradients, ...
+        balance: The energy balance of a flow; None for descent.
+        warnings: Sentences that a report must repeat.
+    """
+
+    times: Float[np.ndarray, "t"]
+    observables: PyTree[Shaped[np.ndarray, "t ..."]]
+    theta: PyTree[Array]
+    end_time: float
+    result: str
+    message: str
+    statistics: dict[str, Any]
+    balance: EnergyBalance | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def energy_balance(
+    energy: Float[np.ndarray, "t"], dissipated: Float[np.ndarray, "t"], /
+) -> EnergyBalance:
+    """The energy balance of a flow from its energy and dissipated energy.
+
+    Args:
+        energy: Q at the save times, the first at the start.
+        dissipated: D at the save times.
+
+    References:
+        Gao et al. 2024, arXiv 2410.23610, eq. (21).
+
+    >>> energy_balance(np.array([2.0, 1.0]), np.array([0.0, 0.9])).residual.round(3).tolist()
+    [0.0, 0.1]
+    """
+    if not len(energy):
+        return EnergyBalance(energy, dissipated, energy)
+    drop = energy[0] - energy
+    scale = np.maximum.accumulate(np.abs(drop))
+    drift = np.abs(drop - dissipated)
+    residual = np.divide(drift, scale, out=np.zeros_like(drift), where=scale > 0)
+    return EnergyBalance(energy, dissipated, residual)
+
+
+def balance_warnings(balance: EnergyBalance, bound: float, /) -> tuple[str, ...]:
+    """One sentence if the energy balance is off by more than a bound, else nothing.
+
+    Args:
+        balance: The energy balance.
+        bound: Largest relative residual that passes.
+
+    >>> balance_warnings(energy_balance(np.array([2.0, 1.0]), np.array([0.0, 0.9])), 0.2)
+    ()
+    """
+    worst = float(np.max(balance.residual, initial=0.0))
+    if worst <= bound:
+        return ()
+    return (
+        f"the energy balance is off by {100 * worst:.2g} %, more than {100 * bound:.2g} %: this is "
+        "the gradient flow only to that accuracy; lower rtol",
+    )
+
+
+def rows(tree: PyTree, kept: int) -> PyTree[np.ndarray]:
+    """The first rows of every leaf, as numpy arrays.
+
+    Args:
+        tree: Arrays with a leading axis of times.
+        kept: How many rows.
+
+    >>> rows({"risk": np.arange(3)}, 2)["risk"].tolist()
+    [0, 1]
+    """
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[:kept], tree)

@@ -1,0 +1,54 @@
+"""The map x -> f(x; theta): kernels, blocks of particles, scaling laws, networks, models."""
+
+from meanfield.nn import inits, scaling
+from meanfield.nn.attention import Head, attention
+from meanfield.nn.block import Block, block
+from meanfield.nn.embed import (
+    Embedding,
+    Readout,
+    byte_text,
+    class_read,
+    identity,
+    label_read,
+    patches,
+    sinusoidal,
+)
+from meanfield.nn.kernels import Kernel, causal_mask, gaussian, linear, softmax
+from meanfield.nn.mlp import Neuron, mlp
+from meanfield.nn.model import Model, Theta, model
+from meanfield.nn.network import Network, network
+from meanfield.nn.scaling import Scaling, complete_p, mean_field, ntk, standard
+
+__all__ = [
+    "Block",
+    "Embedding",
+    "Head",
+    "Kernel",
+    "Model",
+    "Network",
+    "Neuron",
+    "Readout",
+    "Scaling",
+    "Theta",
+    "attention",
+    "block",
+    "byte_text",
+    "causal_mask",
+    "class_read",
+    "complete_p",
+    "gaussian",
+    "identity",
+    "inits",
+    "label_read",
+    "linear",
+    "mean_field",
+    "mlp",
+    "model",
+    "network",
+    "ntk",
+    "patches",
+    "scaling",
+    "sinusoidal",
+    "softmax",
+    "standard",
+]

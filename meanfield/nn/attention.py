@@ -1,0 +1,101 @@
+r"""Attention heads as particles.
+
+One head, with kernel S (:mod:`meanfield.nn.kernels`):
+
+    f(T, theta) = S(T W_Q, T W_K) T W_V W_O,      theta = (W_Q, W_K, W_V in R^{d x k}, W_O in R^{k
+    x d})
+
+and its mean over M heads by merged projections: one matrix product for the queries of all heads.
+
+One trap: the usual multi-head attention is the *sum* over heads; it is M times the mean.
+
+References:
+    Gao et al. 2024, arXiv 2410.23610, Section 3 (encoder f).
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from meanfield.checks import count
+from meanfield.nn import inits, kernels
+from meanfield.nn.block import Block
+from meanfield.notation import Mask, Tokens
+
+
+class Head(NamedTuple):
+    """One attention head, or many along leading axes.
+
+    Attributes:
+        query: W_Q.
+        key: W_K.
+        value: W_V.
+        output: W_O.
+    """
+
+    query: Float[Array, "*particles d k"]
+    key: Float[Array, "*particles d k"]
+    value: Float[Array, "*particles d k"]
+    output: Float[Array, "*particles k d"]
+
+
+def attention(
+    *,
+    dim: int,
+    head_dim: int,
+    kernel: kernels.Kernel | None = None,
+    measure: inits.Measure | None = None,
+) -> Block:
+    """The attention half-step: every particle is one head.
+
+    Args:
+        dim: Token dimension d.
+        head_dim: Head dimension k, fixed while the number of heads grows.
+        kernel: Attention kernel; ``softmax()`` if None.
+        measure: Initial measure; ``scaled()`` (variance 1/fan-in) if None.
+
+    Returns:
+        The block, with particles :class:`Head`.
+
+    Raises:
+        ValueError: If a dimension is not a positive integer.
+
+    References:
+        Gao et al. 2024, arXiv 2410.23610, Section 3.
+
+    >>> attention(dim=8, head_dim=2).draw(jax.random.key(0)).output.shape
+    (2, 8)
+    """
+    into = jax.ShapeDtypeStruct(
+        (count("dim", dim), count("head_dim", head_dim)), jnp.result_type(float)
+    )
+    template = Head(into, into, into, jax.ShapeDtypeStruct((head_dim, dim), into.dtype))
+    weights = kernel or kernels.softmax()
+    measure = measure or inits.scaled()
+
+    def one(tokens: Tokens, head: Head, mask: Mask | None) -> Tokens:
+        _check_tokens(tokens, head)
+        mixing = weights(tokens @ head.query, tokens @ head.key, mask)
+        return mixing @ (tokens @ head.value) @ head.output
+
+    def mean(tokens: Tokens, heads: Head, mask: Mask | None) -> Tokens:
+        _check_tokens(tokens, heads)
+        queries, keys, values = (
+            jnp.einsum("nd,mdk->mnk", tokens, into)
+            for into in (heads.query, heads.key, heads.value)
+        )
+        mixing = jax.vmap(weights, in_axes=(0, 0, None))(queries, keys, mask)
+        mixed = jnp.einsum("mab,mbk->mak", mixing, values)
+        return jnp.einsum("mnk,mkd->nd", mixed, heads.output) / len(heads.query)
+
+    return Block(name="heads", particle=one, mean=mean, draw=lambda key: measure(key, template))
+
+
+def _check_tokens(tokens: Tokens, heads: Head) -> None:
+    if tokens.shape[-1] != heads.query.shape[-2]:
+        raise ValueError(
+            f"tokens must have the heads' dimension {heads.query.shape[-2]}, "
+            f"got tokens of shape {tokens.shape}"
+        )

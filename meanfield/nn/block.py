@@ -1,0 +1,115 @@
+r"""Half-steps of a Transformer: one particle's map, the mean over particles, the initial measure.
+
+A block is any encoder f(T, theta) of one particle; its half-step uses
+
+    mean(T, rho) = (1/M) sum_j f(T, theta_j).
+
+Attention (:func:`meanfield.nn.attention`) and feed-forward (:func:`meanfield.nn.mlp`) are two such
+blocks with fast means; :func:`block` builds one from any function.
+
+One trap: a mean by ``vmap`` over particles is several times slower than merged projections; give
+``mean`` where width matters.
+
+References:
+    Gao et al. 2024, arXiv 2410.23610, Section 3 (encoders f and h).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from meanfield.notation import Mask, Tokens
+from meanfield.tree import leading_axis
+
+Encoder = Callable[[Tokens, Any, Mask | None], Tokens]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """One half-step of every layer.
+
+    Attributes:
+        name: What its particles are called ("heads").
+        particle: f(tokens, particle, mask): the update by one particle.
+        mean: The mean of ``particle`` over particles with one leading axis [m, ...].
+        draw: One particle from a key: the initial measure.
+    """
+
+    name: str
+    particle: Encoder
+    mean: Encoder
+    draw: Callable[[Any], PyTree]
+
+
+def block(
+    particle: Encoder,
+    draw: Callable[[Any], PyTree],
+    *,
+    name: str = "particles",
+    mean: Encoder | None = None,
+) -> Block:
+    """A block from a user's encoder.
+
+    Args:
+        particle: f(tokens [n d], particle, mask) -> update [n d].
+        draw: The initial measure: a particle from a key.
+        name: What the particles are called.
+        mean: The mean over particles [m, ...], if there is a faster way than ``vmap``.
+
+    >>> drift = block(lambda T, theta, mask: theta * T, jax.random.normal)
+    >>> drift.mean(jnp.ones((1, 1)), jnp.array([1.0, 3.0]), None).tolist()
+    [[2.0]]
+    """
+
+    def mean_by_vmap(tokens: Tokens, particles: PyTree, mask: Mask | None) -> Tokens:
+        updates = jax.vmap(particle, in_axes=(None, 0, None))(tokens, particles, mask)
+        return jnp.mean(updates, axis=0)
+
+    return Block(name=name, particle=particle, mean=mean or mean_by_vmap, draw=draw)
+
+
+def particle_shapes(a_block: Block) -> PyTree:
+    """Shapes and dtypes of one particle, as a tree of ``jax.ShapeDtypeStruct``.
+
+    Args:
+        a_block: The block.
+
+    >>> particle_shapes(block(lambda T, theta, mask: T, jax.random.normal)).shape
+    ()
+    """
+    return jax.eval_shape(a_block.draw, jax.random.key(0))
+
+
+def check_particles(a_block: Block, particles: PyTree) -> None:
+    """Nothing, if ``particles`` is a tree of the block's particle behind axes [l, m].
+
+    Args:
+        a_block: The block.
+        particles: Its particles.
+
+    Raises:
+        ValueError: If the tree, a leaf's trailing shape or the leading axes do not fit.
+
+    >>> drift = block(lambda T, theta, mask: theta * T, jax.random.normal)
+    >>> check_particles(drift, jnp.ones((2, 4)))
+    """
+    shapes = particle_shapes(a_block)
+    if jax.tree.structure(shapes) != jax.tree.structure(particles):
+        raise ValueError(
+            f"{a_block.name} must be a tree {jax.tree.structure(shapes)}, "
+            f"got {jax.tree.structure(particles)}"
+        )
+    named = jax.tree_util.tree_leaves_with_path(shapes)
+    for (path, leaf), given in zip(named, jax.tree.leaves(particles), strict=True):
+        if jnp.ndim(given) != leaf.ndim + 2 or jnp.shape(given)[2:] != leaf.shape:
+            raise ValueError(
+                f"{a_block.name}{jax.tree_util.keystr(path)} must have shape "
+                f"{('l', 'm', *leaf.shape)} with leading axes depth and width, "
+                f"got {jnp.shape(given)}"
+            )
+    leading_axis(particles)
+    leading_axis(particles, 1)

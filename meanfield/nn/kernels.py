@@ -1,0 +1,175 @@
+r"""Attention kernels: from queries and keys to attention weights.
+
+With queries ``q_a`` and keys ``k_b`` of one head, scale ``s`` (default 1/sqrt(k)) and bandwidth
+``c``:
+
+    softmax    S_ab = exp(s q_a . k_b) / sum_b' exp(s q_a . k_b')
+    gaussian   S_ab = exp(-c s |q_a - k_b|^2)          (rows not normalised, unless asked)
+    linear     S_ab = s q_a . k_b
+
+A kernel is a function ``(queries [n k], keys [n k], mask=None) -> weights [n n]``; masked pairs
+have weight 0, and a row whose keys are all masked is 0 everywhere.
+
+One trap: ``jax.nn.dot_product_attention`` computes the softmax of float64 inputs in float32 and
+does not say so; these kernels work in the dtype of their inputs.
+
+References:
+    Song et al. 2024, arXiv 2411.07538, Section 3 (softmax and Gaussian kernels).
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from meanfield.checks import positive
+from meanfield.notation import Mask, Weights
+
+Kernel = Callable[..., Weights]
+"""A function ``(queries [n k], keys [n k], mask=None) -> weights [n n]``."""
+
+
+def softmax(scale: float | None = None) -> Kernel:
+    """The softmax kernel: rows of weights that sum to one.
+
+    Args:
+        scale: Factor before the inner product, inside the exponent; 1/sqrt(k) if None.
+
+    Returns:
+        The kernel ``(queries, keys, mask=None) -> weights``.
+
+    Raises:
+        ValueError: If ``scale`` is not positive.
+
+    References:
+        Song et al. 2024, arXiv 2411.07538, Section 3.
+
+    >>> softmax()(jnp.zeros((2, 1)), jnp.zeros((2, 1))).tolist()
+    [[0.5, 0.5], [0.5, 0.5]]
+    """
+    _check_scale(scale)
+
+    def weights(
+        queries: Float[Array, "n k"], keys: Float[Array, "n k"], mask: Mask | None = None
+    ) -> Weights:
+        logits = _scale(scale, queries) * (queries @ keys.T)
+        return _normalised_exponential(logits, _pairs(mask, queries))
+
+    return weights
+
+
+def gaussian(
+    bandwidth: float = 0.5, *, normalize: bool = False, scale: float | None = None
+) -> Kernel:
+    """The Gaussian kernel of the distance between query and key.
+
+    Args:
+        bandwidth: The constant c before the squared distance; 1/2 and 1 are both in use.
+        normalize: Whether rows are divided by their sum. The normalised kernel with bandwidth 1/2
+            is softmax attention with key bias -|k|^2/2.
+        scale: Factor inside the exponent; 1/sqrt(k) if None.
+
+    Returns:
+        The kernel ``(queries, keys, mask=None) -> weights``.
+
+    Raises:
+        ValueError: If ``bandwidth`` or ``scale`` is not positive.
+
+    References:
+        Song et al. 2024, arXiv 2411.07538, Section 3.
+
+    >>> gaussian()(jnp.zeros((1, 1)), jnp.full((1, 1), 2.0)).round(4).tolist()
+    [[0.13529999554157257]]
+    """
+    positive("bandwidth", bandwidth)
+    _check_scale(scale)
+
+    def weights(
+        queries: Float[Array, "n k"], keys: Float[Array, "n k"], mask: Mask | None = None
+    ) -> Weights:
+        factor = 2 * bandwidth * _scale(scale, queries)
+        pairs = _pairs(mask, queries)
+        key_norms = jnp.sum(keys**2, axis=-1)[None, :] / 2
+        logits = queries @ keys.T - jnp.broadcast_to(key_norms, (len(queries), len(keys)))
+        if normalize:
+            return _normalised_exponential(factor * logits, pairs)
+        query_norms = jnp.sum(queries**2, axis=-1)[:, None] / 2
+        kernel = jnp.exp(factor * (logits - jnp.broadcast_to(query_norms, logits.shape)))
+        return kernel if pairs is None else jnp.where(pairs, kernel, 0)
+
+    return weights
+
+
+def linear(scale: float | None = None) -> Kernel:
+    """The linear kernel: weights are the scaled inner products themselves.
+
+    Args:
+        scale: Factor before the inner product; 1/sqrt(k) if None.
+
+    Returns:
+        The kernel ``(queries, keys, mask=None) -> weights``.
+
+    Raises:
+        ValueError: If ``scale`` is not positive.
+
+    >>> linear(scale=1.0)(jnp.ones((1, 2)), jnp.ones((1, 2))).tolist()
+    [[2.0]]
+    """
+    _check_scale(scale)
+
+    def weights(
+        queries: Float[Array, "n k"], keys: Float[Array, "n k"], mask: Mask | None = None
+    ) -> Weights:
+        products = _scale(scale, queries) * (queries @ keys.T)
+        pairs = _pairs(mask, queries)
+        return products if pairs is None else jnp.where(pairs, products, 0)
+
+    return weights
+
+
+def causal_mask(tokens: int) -> Bool[Array, "n n"]:
+    """The mask under which a token attends to itself and to earlier tokens.
+
+    Args:
+        tokens: Number of tokens n.
+
+    >>> causal_mask(2).tolist()
+    [[True, False], [True, True]]
+    """
+    return jnp.tril(jnp.ones((tokens, tokens), bool))
+
+
+def _check_scale(scale: float | None) -> None:
+    if scale is not None:
+        positive("scale", scale)
+
+
+def _scale(scale: float | None, queries: Float[Array, "n k"]) -> float:
+    return queries.shape[-1] ** -0.5 if scale is None else scale
+
+
+def _pairs(mask: Mask | None, queries: Float[Array, "n k"]) -> Bool[Array, "n n"] | None:
+    if mask is None:
+        return None
+    tokens = len(queries)
+    if mask.shape not in ((tokens,), (tokens, tokens)):
+        raise ValueError(
+            f"mask must have shape ({tokens},) for keys or ({tokens}, {tokens}) for pairs, "
+            f"got {mask.shape}"
+        )
+    return jnp.broadcast_to(mask if mask.ndim == 2 else mask[None, :], (tokens, tokens))
+
+
+def _normalised_exponential(
+    logits: Float[Array, "n n"], pairs: Bool[Array, "n n"] | None
+) -> Weights:
+    if pairs is None:
+        return jax.nn.softmax(logits, axis=-1)
+    peak = jnp.max(logits, axis=-1, keepdims=True, where=pairs, initial=-jnp.inf)
+    peak = jax.lax.stop_gradient(jnp.where(jnp.isfinite(peak), peak, 0))
+    # The inner `where` keeps infinities out of the gradient of masked pairs.
+    shifted = jnp.where(pairs, logits - jnp.broadcast_to(peak, logits.shape), 0)
+    exponential = jnp.where(pairs, jnp.exp(shifted), 0)
+    total = jnp.sum(exponential, axis=-1, keepdims=True)
+    return exponential / jnp.broadcast_to(jnp.where(total > 0, total, 1), logits.shape)

@@ -1,0 +1,170 @@
+r"""Deep residual networks of half-steps, with a scan over depth.
+
+With blocks f, h, ... (any number of half-steps), depth L, and a scaling law
+(:mod:`meanfield.nn.scaling`):
+
+    T  <-  T + (kappa/L) (1/M_f) sum_j f(T, theta_{l,j})          for each layer l = 1..L,
+    T  <-  T + (kappa/L) (1/M_h) sum_j h(T, w_{l,j})
+
+in the mean-field law. Widths and depth are read from the particles' leading axes [l, m], so one
+network serves all of them.
+
+One trap: ``remat`` trades a second forward pass for memory that no longer grows with depth.
+
+References:
+    Gao et al. 2024, arXiv 2410.23610, Section 3 (half-steps); Ding et al., eq. (7).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from jaxtyping import PyTree
+
+from meanfield.checks import count, non_negative
+from meanfield.nn import inits
+from meanfield.nn.block import Block, check_particles
+from meanfield.nn.scaling import Scaling, mean_field
+from meanfield.notation import Mask, Tokens
+from meanfield.tree import leading_axis
+
+Particles = tuple[Any, ...]
+"""One tree of particles per block, each with leading axes [l, m]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A map of tokens by depth half-steps.
+
+    Attributes:
+        blocks: The half-steps of a layer, in order.
+        depth: Number of layers of an initial draw.
+        scaling: The scaling law.
+        kappa: The constant before each half-step, one per block.
+        remat: Whether the backward pass recomputes each layer.
+    """
+
+    blocks: tuple[Block, ...]
+    depth: int
+    scaling: Scaling
+    kappa: tuple[float, ...]
+    remat: bool
+
+    def init(
+        self, key: Any, *, width: int | Sequence[int], coupling: str = "independent"
+    ) -> Particles:
+        """Particles drawn i.i.d. from each block's initial measure; nested in width.
+
+        Args:
+            key: Random key.
+            width: Particles per half-step: one number, or one per block.
+            coupling: Over depth, ``"independent"`` or ``"path"`` (see :mod:`meanfield.nn.inits`).
+
+        Raises:
+            ValueError: If a width is not a positive integer or the coupling is unknown.
+        """
+        widths = [width] * len(self.blocks) if isinstance(width, int) else list(width)
+        if len(widths) != len(self.blocks):
+            names = ", ".join(block.name for block in self.blocks)
+            raise ValueError(f"width must be one number or one for each of {names}, got {widths}")
+        return tuple(
+            inits.particles(
+                jax.random.fold_in(key, index),
+                block.draw,
+                depth=self.depth,
+                width=size,
+                coupling=coupling,
+            )
+            for index, (block, size) in enumerate(zip(self.blocks, widths, strict=True))
+        )
+
+    def check(self, particles: Particles) -> None:
+        """Nothing, if the particles fit the blocks and share one depth.
+
+        Args:
+            particles: One tree per block.
+
+        Raises:
+            ValueError: If the number of trees, a shape or the depths do not fit.
+        """
+        if len(particles) != len(self.blocks):
+            raise ValueError(
+                f"particles must be {len(self.blocks)} trees, one per block, got {len(particles)}"
+            )
+        for block, tree in zip(self.blocks, particles, strict=True):
+            check_particles(block, tree)
+        depths = [leading_axis(tree) for tree in particles]
+        if len(set(depths)) > 1:
+            raise ValueError(f"all blocks must have one depth, got {depths}")
+
+    def apply(self, particles: Particles, tokens: Tokens, mask: Mask | None = None) -> Tokens:
+        """The tokens after all layers.
+
+        Args:
+            particles: One tree per block, leading axes [l, m].
+            tokens: Tokens of one sample.
+            mask: True where a key may be attended to.
+
+        Raises:
+            ValueError: If the particles do not fit the blocks.
+        """
+        self.check(particles)
+        steps = [
+            kappa
+            * self.scaling.depth_factor(leading_axis(tree))
+            * self.scaling.width_factor(leading_axis(tree, 1))
+            * leading_axis(tree, 1)
+            for kappa, tree in zip(self.kappa, particles, strict=True)
+        ]
+
+        def layer(tokens: Tokens, at_depth: Particles) -> tuple[Tokens, None]:
+            for step, block, tree in zip(steps, self.blocks, at_depth, strict=True):
+                tokens = tokens + step * block.mean(tokens, tree, mask)
+            return tokens, None
+
+        body = jax.checkpoint(layer) if self.remat else layer
+        return jax.lax.scan(body, tokens, particles)[0]
+
+
+def network(
+    blocks: Sequence[Block],
+    *,
+    depth: int,
+    scaling: Scaling | None = None,
+    kappa: float | Sequence[float] = 1.0,
+    remat: bool = False,
+) -> Network:
+    """A residual network of any half-steps.
+
+    Args:
+        blocks: Half-steps of one layer, in order: ``(attention(...), mlp(...))``, or a user's own.
+        depth: Number of layers L.
+        scaling: The scaling law; ``mean_field()`` if None.
+        kappa: The constant before each half-step: one number, or one per block.
+        remat: Whether the backward pass recomputes each layer instead of storing it.
+
+    Raises:
+        ValueError: If ``depth`` is not a positive integer, ``blocks`` is empty, or a kappa is
+            negative.
+
+    References:
+        Gao et al. 2024, arXiv 2410.23610, Section 3.
+
+    >>> from meanfield import nn
+    >>> net = network((nn.attention(dim=4, head_dim=2), nn.mlp(dim=4)), depth=2)
+    >>> [heads.query.shape for heads in net.init(jax.random.key(0), width=8)[:1]]
+    [(2, 8, 4, 2)]
+    """
+    if not blocks:
+        raise ValueError("blocks must hold at least one half-step, got none")
+    kappas: PyTree = [kappa] * len(blocks) if isinstance(kappa, int | float) else list(kappa)
+    if len(kappas) != len(blocks):
+        raise ValueError(f"kappa must be one number or {len(blocks)}, got {len(kappas)}")
+    return Network(
+        blocks=tuple(blocks),
+        depth=count("depth", depth),
+        scaling=scaling or mean_field(),
+        kappa=tuple(non_negative("kappa", value) for value in kappas),
+        remat=remat,
+    )
