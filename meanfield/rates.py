@@ -10,6 +10,7 @@ Reference:
     Draper and Smith, Applied Regression Analysis, 1998, section 1.4.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,9 +51,8 @@ def log_log_slope(x: ArrayLike, y: ArrayLike, /, *, confidence: float = 0.95) ->
         x: Positive abscissae [x] (widths, steps), at least three different ones.
         y: Positive values, [x], or [s x] with one row per seed. For [x] the interval comes from
             the residuals, x - 2 degrees of freedom: errors are taken as independent. For s >= 2
-            rows it comes from the spread of one slope per seed, s - 1 degrees of freedom: errors
-            within a seed may be correlated in any way, seeds must be independent (no shared
-            reference). A single row is treated as [x].
+            rows it comes from the spread of one slope per seed, s - 1 degrees of freedom: a seed's
+            errors may be correlated in any way, seeds must be independent (no shared reference).
         confidence: Level of the two-sided interval, in (0, 1).
 
     Returns:
@@ -89,12 +89,11 @@ def log_log_slope(x: ArrayLike, y: ArrayLike, /, *, confidence: float = 0.95) ->
     slope, average = slopes.mean(), log_y.mean(axis=0)
     residuals = average - average.mean() - slope * centred
     if len(slopes) > 1:
-        freedom = len(slopes) - 1
-        error = slopes.std(ddof=1) / np.sqrt(len(slopes))
+        half = _half_length(slopes, level)
     else:
         freedom = log_x.size - 2
         error = np.sqrt(residuals @ residuals / freedom / (centred @ centred))
-    half = stats.t.ppf(0.5 + level / 2, freedom) * error
+        half = stats.t.ppf(0.5 + level / 2, freedom) * error
     total = np.sum((average - average.mean()) ** 2)
     return Fit(
         slope=float(slope),
@@ -134,11 +133,15 @@ def band(values: ArrayLike, /, *, confidence: float = 0.95) -> Band:
             f"values must be finite, got {rows[seed, time]} at seed {seed}, time index {time}; "
             "drop diverged seeds or the times after divergence"
         )
-    count, centre = len(rows), rows.mean(axis=0)
-    half = np.full(rows.shape[1], np.nan)
-    if count > 1:
-        half = stats.t.ppf(0.5 + level / 2, count - 1) * rows.std(axis=0, ddof=1) / np.sqrt(count)
+    centre = rows.mean(axis=0)
+    half = _half_length(rows, level) if len(rows) > 1 else np.full(rows.shape[1], np.nan)
     return Band(centre, centre - half, centre + half, rows.min(axis=0), rows.max(axis=0))
+
+
+def _half_length(samples: np.ndarray, level: float) -> Any:
+    """Half the interval of the mean over the first axis."""
+    count = len(samples)
+    return stats.t.ppf(0.5 + level / 2, count - 1) * samples.std(axis=0, ddof=1) / math.sqrt(count)
 
 
 def _confidence(confidence: float) -> float:

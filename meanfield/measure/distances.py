@@ -20,16 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree, Shaped
-from scipy import sparse
-from scipy.optimize import linear_sum_assignment, linprog
 from scipy.spatial.distance import cdist
 
 from meanfield.checks import count
 from meanfield.measure.empirical import clouds
-
-# Measured in 64 dimensions: below this ratio of the squared common multiple to m n, repeating the
-# points is the faster of the two exact methods, at every size tried from 24 x 40 to 1000 x 2000.
-_ASSIGNMENT_RATIO = 16
+from meanfield.measure.transport import transport_cost
 
 
 def wasserstein(
@@ -69,7 +64,7 @@ def wasserstein(
     scale = distances.max()
     if scale == 0.0:
         return 0.0
-    return float(scale * _transport_cost((distances / scale) ** order) ** (1.0 / order))
+    return float(scale * transport_cost((distances / scale) ** order) ** (1.0 / order))
 
 
 def wasserstein_1d(
@@ -182,30 +177,6 @@ def network_distance(
     # The exact distance runs on the host, which rules out a vmap over layers.
     layers = [distance(a, b) for a, b in zip(first, second, strict=True)]
     return jnp.stack([jnp.asarray(layer) for layer in layers])
-
-
-def _transport_cost(cost: np.ndarray) -> float:
-    """Least mean cost of moving uniform weights over the rows to uniform weights over columns."""
-    m, n = cost.shape
-    multiple = math.lcm(m, n)
-    if multiple**2 <= _ASSIGNMENT_RATIO * m * n:
-        cost = np.repeat(np.repeat(cost, multiple // m, axis=0), multiple // n, axis=1)
-        rows, columns = linear_sum_assignment(cost)
-        return float(cost[rows, columns].mean())
-    # One marginal constraint is the sum of the others; keeping it would make the rows dependent.
-    by_row = sparse.kron(sparse.eye_array(m), np.ones((1, n)), format="csr")
-    by_column = sparse.kron(np.ones((1, m)), sparse.eye_array(n), format="csr")[:-1]
-    solution = linprog(
-        cost.ravel(),
-        A_eq=sparse.vstack([by_row, by_column], format="csr"),
-        b_eq=np.concatenate([np.full(m, 1.0 / m), np.full(n - 1, 1.0 / n)]),
-        method="highs-ds",
-        # The defaults of 1e-7 could leave an error of 3e-4 behind the root of a distance near 0.
-        options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
-    )
-    if not solution.success:
-        raise RuntimeError(f"transport program of {m} x {n} points failed: {solution.message}")
-    return max(float(solution.fun), 0.0)
 
 
 def _quantile_gaps(x: Array, y: Array) -> tuple[Array, Array]:

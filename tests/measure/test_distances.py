@@ -35,6 +35,16 @@ def test_zero_exactly_between_permutations(name, p):
 
 
 @every_distance
+@every_size
+def test_point_masses(name, m, n):
+    """Closed form: collapsed clouds, where every pair has the same distance, 0 among them."""
+    distance, dim = FAMILY[name]
+    x, y = np.ones((m, dim)), np.ones((n, dim))
+    assert distance(x, y) == 0.0
+    assert_round_off(distance(x, y + 2.0), FAMILY[name][0](x[:1], y[:1] + 2.0))
+
+
+@every_distance
 @every_case
 def test_symmetry(name, m, n, p):
     """Theorem: d(x, y) = d(y, x)."""
