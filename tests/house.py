@@ -69,7 +69,7 @@ LEAKS = re.compile(
     r"|/wor[k]/|/roo[t]/|/hom[e]/\w|/User[s]/\w|/tm[p]/bash_jobs|/op[t]/\w"
 )
 UNFINISHED = re.compile(r"\b(?:TOD[O]|FIXM[E]|XX[X])\b")
-SILENCED = re.compile(r"#\s*(noqa|type:\s*ignore|pyright:\s*\w+|pragma:|fmt:|ruff:)(.*)")
+SILENCED = re.compile(r"#\s*(noqa|type:\s*ignore|pyright:\s*\w+|pragma:|ruff:)(.*)")
 REASONED = re.compile(r"^(?::\s*[A-Z]+\d+(?:,\s*[A-Z]+\d+)*|\[[\w, -]+\])\s+\W*\w+\W+\w+")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
