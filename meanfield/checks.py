@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import PyTree
 
 
@@ -62,7 +63,7 @@ def count(name: str, value: int, *, least: int = 1) -> int:
     >>> count("depth", 6)
     6
     """
-    if isinstance(value, bool) or int(value) != value or value < least:
+    if isinstance(value, bool) or not math.isfinite(value) or int(value) != value or value < least:
         raise ValueError(f"{name} must be an integer >= {least}, got {value}")
     return int(value)
 
@@ -104,7 +105,7 @@ def finite(name: str, tree: PyTree) -> None:
     for leaf in jax.tree.leaves(tree):
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
             continue
-        bad = int(jnp.sum(~jnp.isfinite(leaf)))
+        bad = int(np.sum(~np.isfinite(np.asarray(leaf, float))))
         if bad:
             raise ValueError(
                 f"{name} must be finite, got {bad} NaN or infinite entries among {jnp.size(leaf)}; "

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PyTree, Shaped
+from jaxtyping import PyTree
 
 from meanfield.notation import Scalar
 
@@ -72,7 +72,8 @@ def dot(left: PyTree, right: PyTree) -> Scalar:
     5.0
     """
     products = jax.tree.leaves(jax.tree.map(jnp.vdot, left, right))
-    return sum(products, start=jnp.zeros(()))
+    # A start of zeros(()) would turn float32 into float64.
+    return sum(products[1:], start=products[0]) if products else jnp.zeros(())
 
 
 def squared_norm(tree: PyTree) -> Scalar:
@@ -87,7 +88,7 @@ def squared_norm(tree: PyTree) -> Scalar:
     return dot(tree, tree)
 
 
-def leading_axis(tree: PyTree[Shaped[Array, "..."]], axis: int = 0) -> int:
+def leading_axis(tree: PyTree, axis: int = 0) -> int:
     """The length that all leaves share along one axis.
 
     Args:

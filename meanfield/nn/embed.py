@@ -83,7 +83,9 @@ def patches(
     >>> vit.apply(vit.init(jax.random.key(0)), jnp.ones((8, 8, 1)))[0].shape
     (5, 16)
     """
-    height, width, channels = shape
+    height, width, channels = (
+        count(name, size) for name, size in zip(("height", "width", "channels"), shape, strict=True)
+    )
     count("patch", patch)
     if height % patch or width % patch:
         raise ValueError(f"patch must divide the image of {height} x {width} pixels, got {patch}")

@@ -64,7 +64,7 @@ class Network:
         Raises:
             ValueError: If a width is not a positive integer or the coupling is unknown.
         """
-        widths = [width] * len(self.blocks) if isinstance(width, int) else list(width)
+        widths = list(width) if isinstance(width, Sequence) else [width] * len(self.blocks)
         if len(widths) != len(self.blocks):
             names = ", ".join(block.name for block in self.blocks)
             raise ValueError(f"width must be one number or one for each of {names}, got {widths}")

@@ -1,0 +1,72 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import round_off
+
+from meanfield import nn
+from meanfield.nn.block import check_particles, particle_shapes
+
+RNG = np.random.default_rng(0)
+TOKENS = jnp.asarray(RNG.normal(size=(4, 3)))
+
+
+def rotation(tokens, particle, mask):
+    """An encoder of a user's: a drift and a pull to the mean of the tokens that are seen."""
+    seen = jnp.ones(len(tokens)) if mask is None else mask.astype(tokens.dtype)
+    centre = (seen / jnp.sum(seen)) @ tokens
+    pull = particle["pull"] * (centre[None, :] - tokens)
+    return jnp.sin(tokens @ particle["matrix"]) + pull
+
+
+def draw(key):
+    keys = jax.random.split(key)
+    return {"matrix": jax.random.normal(keys[0], (3, 3)), "pull": jax.random.normal(keys[1])}
+
+
+def user_particles(*leading):
+    return {
+        "matrix": jnp.asarray(RNG.normal(size=(*leading, 3, 3))),
+        "pull": jnp.asarray(RNG.normal(size=leading)),
+    }
+
+
+def test_mean_of_a_users_encoder():
+    """Numpy loop: the mean is the average of the encoder over particles, mask handed on."""
+    block, particles = nn.block(rotation, draw, name="rotations"), user_particles(6)
+    mask = jnp.array([True, False, True, True])
+    updates = []
+    for j in range(6):
+        centre = np.mean(np.asarray(TOKENS)[np.asarray(mask)], axis=0)
+        matrix, pull = np.asarray(particles["matrix"])[j], np.asarray(particles["pull"])[j]
+        updates.append(np.sin(TOKENS @ matrix) + pull * (centre - np.asarray(TOKENS)))
+    found = block.mean(TOKENS, particles, mask)
+    np.testing.assert_allclose(found, np.mean(updates, axis=0), rtol=round_off())
+    assert block.name == "rotations"
+
+
+def test_own_mean_is_used():
+    """Closed form: a mean that the user gives is the one that runs."""
+    block = nn.block(rotation, draw, mean=lambda tokens, particles, mask: 7.0 * tokens)
+    np.testing.assert_array_equal(block.mean(TOKENS, user_particles(2), None), 7.0 * TOKENS)
+
+
+def test_particle_shapes():
+    """Closed form: the shapes that the initial measure draws."""
+    shapes = particle_shapes(nn.block(rotation, draw))
+    assert {name: leaf.shape for name, leaf in shapes.items()} == {"matrix": (3, 3), "pull": ()}
+    check_particles(nn.block(rotation, draw), user_particles(2, 5))
+
+
+def test_refused_particles():
+    """Closed form: another tree, another trailing shape, an axis missing or too many."""
+    block, good = nn.block(rotation, draw, name="rotations"), user_particles(2, 5)
+    with pytest.raises(ValueError, match="^rotations must be a tree .*got"):
+        check_particles(block, good["matrix"])
+    for bad in (jnp.ones((2, 5, 3, 4)), jnp.ones((5, 3, 3)), jnp.ones((1, 2, 5, 3, 3))):
+        message = r"^rotations\['matrix'\] must have shape \('l', 'm', 3, 3\) .*got \("
+        with pytest.raises(ValueError, match=message):
+            check_particles(block, {**good, "matrix": bad})
+    for bad in (jnp.ones((2, 4)), jnp.ones((1, 5))):
+        with pytest.raises(ValueError, match="leaves must share one length along axis"):
+            check_particles(block, {**good, "pull": bad})
