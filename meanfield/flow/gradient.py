@@ -13,7 +13,8 @@ References:
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,8 +26,10 @@ from meanfield.notation import Risk, Scalar
 from meanfield.tree import broadcast_prefix, dot
 
 
-class GradientField(NamedTuple):
-    """The right-hand side of a gradient flow, and what it descends.
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GradientField:
+    """The right-hand side of a gradient flow, and what it descends; itself a tree of arrays.
 
     Attributes:
         energy: Q, from theta to a number.
@@ -93,7 +96,9 @@ def gradient_field(
             "trainable must be True somewhere, got a mask that holds all of theta fixed"
         )
     mask = jax.tree.map(float, trainable)
-    return GradientField(as_partial(energy), as_partial(time_scales or _ones), mask)
+    return GradientField(
+        energy=as_partial(energy), time_scales=as_partial(time_scales or _ones), trainable=mask
+    )
 
 
 def _ones(theta: PyTree) -> float:

@@ -21,6 +21,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, PyTree
 
@@ -140,7 +141,7 @@ def energy(
     >>> float(decayed(jnp.array([2.0])))
     1.0
     """
-    if not isinstance(weight_decay, jax.core.Tracer):
+    if not isinstance(weight_decay, Tracer):
         non_negative("weight_decay", float(weight_decay))
     return Partial(_energy, as_partial(risk), as_partial(decay_scales), jnp.asarray(weight_decay))
 

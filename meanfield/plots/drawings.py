@@ -170,7 +170,7 @@ def draw_rate(
             label=label,
         )
     # The widths that were run, and no powers of two between them.
-    ax.set_xticks(np.unique(x), labels=[f"{place:g}" for place in np.unique(x)])
+    ax.set_xticks(np.unique(x), labels=[f"{place:.3g}" for place in np.unique(x)])
     ax.set_xticks([], minor=True)
     if y.max() < 100 * y.min():
         ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 3.0, 5.0)))
