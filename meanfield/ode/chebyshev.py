@@ -144,11 +144,10 @@ def chebyshev_step(
 
     Args:
         rate: (t, y) -> dy/dt, a tree like y.
-        start: where the step begins; a field not known yet costs one evaluation more, in the same
-            loop: the program then holds the field once, and compiles faster.
+        start: where the step begins; a field not known yet costs one evaluation more.
         h: step length, a floating scalar array.
         stages: integer scalar; 0 evaluates nothing and returns a zero increment.
-        max_stages: bound on `stages` (used by reverse-mode loops only).
+        max_stages: bound on `stages`, for reverse mode.
         loop: kind of `equinox` loop: "lax" (forward mode) or "checkpointed" (reverse mode).
 
     Returns:
@@ -173,9 +172,8 @@ def chebyshev_step(
         j, a, b, total, difference, field, latest = carry
         # Stage 0 only evaluates F_0; stage 1 has no predecessor: G_1 = w1 h F_0, not twice that.
         weight = jnp.where(j == 1, w1, jnp.where(j == 0, 0.0, 2 * w1 / b)) * scale
-        lift = jnp.where(j <= 1, 0.0, 2 * excess)
         difference = combine(
-            (one, difference), (lift, total), (weight, latest), (-a * weight, field)
+            (one, difference), (2 * excess, total), (weight, latest), (-a * weight, field)
         )
         total = combine((one, total), (one, difference))
         a, b, slope = _stage_numbers(j.astype(real), excess)
@@ -187,6 +185,7 @@ def chebyshev_step(
         return j + 1, jnp.where(j == 0, 0.0, a), b, total, difference, field, latest
 
     zeros = jax.tree.map(jnp.zeros_like, y)
+    # The first field too comes from this loop: the program holds the field once.
     begin = jnp.where(known, 1, 0)
     _, _, b, total, _, field, last = eqxi.while_loop(
         lambda carry: (carry[0] <= stages) & (stages > 0),
