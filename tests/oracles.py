@@ -55,8 +55,8 @@ def particle(tree, *index):
     return tuple(np.asarray(leaf)[index] for leaf in tree)
 
 
-def network_loop(tokens, blocks, steps):
-    """Half-steps T <- T + step * sum_j f(T, theta_j), layer by layer.
+def network_loop(tokens, blocks, steps, token_factor=1.0):
+    """Half-steps T <- T + step * sum_j f(token_factor * T, theta_j), layer by layer.
 
     `blocks` is a list of (encoder, tree with axes [l, m, ...]), `steps` one number per block.
     """
@@ -64,7 +64,9 @@ def network_loop(tokens, blocks, steps):
     for layer in range(len(blocks[0][1][0])):
         for (encoder, tree), step in zip(blocks, steps, strict=True):
             width = tree[0].shape[1]
-            updates = [encoder(tokens, particle(tree, layer, j)) for j in range(width)]
+            updates = [
+                encoder(token_factor * tokens, particle(tree, layer, j)) for j in range(width)
+            ]
             tokens = tokens + step * np.sum(updates, axis=0)
     return tokens
 

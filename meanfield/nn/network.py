@@ -118,9 +118,11 @@ class Network:
             for kappa, tree in zip(self.kappa, particles, strict=True)
         ]
 
+        factor = self.scaling.token_factor(tokens.shape[-1])
+
         def layer(tokens: Tokens, at_depth: Particles) -> tuple[Tokens, None]:
             for step, block, tree in zip(steps, self.blocks, at_depth, strict=True):
-                tokens = tokens + step * block.mean(tokens, tree, mask)
+                tokens = tokens + step * block.mean(factor * tokens, tree, mask)
             return tokens, None
 
         body = jax.checkpoint(layer) if self.remat else layer

@@ -2,18 +2,18 @@ r"""Scaling laws: forward factors, time scales and decay weights that belong tog
 
 A half-step of width M in a network of depth L is
 
-    T  <-  T + kappa * depth_factor(L) * width_factor(M) * sum_j f(T, theta_j)
+    T  <-  T + kappa * depth_factor(L) * width_factor(M) * sum_j f(token_factor(d) T, theta_j)
 
 and trains by  dtheta/dtau = -time(L, M) * grad Q,  Q = R + (lambda/2) decay(L, M) sum |theta|^2:
 
-    =============  ============  ============  ==========  ===========
-    law            width_factor  depth_factor  time        decay
-    =============  ============  ============  ==========  ===========
-    mean_field     1/M           1/L           L M         1/(L M)
-    complete_p     1/sqrt(M)     1/L           L M         1/(L M)
-    ntk            1/sqrt(M)     1/sqrt(L)     1           1
-    standard       1             1             1           1
-    =============  ============  ============  ==========  ===========
+    =============  ============  ============  ============  ==========  ===========
+    law            width_factor  depth_factor  token_factor  time        decay
+    =============  ============  ============  ============  ==========  ===========
+    mean_field     1/M           1/L           1             L M         1/(L M)
+    complete_p     1/sqrt(M)     1/L           1/sqrt(d)     L M         1/(L M)
+    ntk            1/sqrt(M)     1/sqrt(L)     1             1           1
+    standard       1             1             1             1           1
+    =============  ============  ============  ============  ==========  ===========
 
 In each law ``time * decay`` = 1: a particle feels the drift ``-lambda theta`` whatever the width.
 
@@ -44,6 +44,7 @@ class Scaling:
         depth_factor: From the depth L, the factor of a half-step.
         time: From (L, M), the factor of the gradient.
         decay: From (L, M), the weight of a particle's squared norm in the energy.
+        token_factor: From the dimension d, the factor of the tokens that a particle reads.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Scaling:
     depth_factor: Callable[[int], float]
     time: Callable[[int, int], float]
     decay: Callable[[int, int], float]
+    token_factor: Callable[[int], float] = lambda dim: 1.0
 
 
 def mean_field() -> Scaling:
@@ -74,10 +76,12 @@ def mean_field() -> Scaling:
 def complete_p() -> Scaling:
     """The maximal-update law (muP) with depth step 1/L.
 
-    It is for token dimensions d that grow with the width. When d grows in proportion to the number
-    of heads, a sum over heads is a product with a square matrix of fan-in d, whence 1/sqrt(M)
-    forward; particles then move by O(1) in the time scale L M. At fixed d the maximal-update law
-    *is* :func:`mean_field`. The readout needs the factor 1/d.
+    It is for token dimensions d that grow in proportion to the width. The particles keep entries
+    of size 1 (``inits.gaussian()``, not ``scaled()``): the fan-ins stand in the map, 1/sqrt(d)
+    before the tokens that a particle reads and 1/sqrt(M) before the sum over particles. In the time
+    scale L M particles then move by O(1) and outputs change by O(1). A readout needs the factor
+    1/d; embedding and readout are no particles, and need a time scale of d if they train. At fixed
+    d the maximal-update law *is* :func:`mean_field`.
 
     References:
         Dey et al. 2025, CompleteP, arXiv 2505.01618; Yang and Hu 2021, arXiv 2011.14522.
@@ -91,6 +95,8 @@ def complete_p() -> Scaling:
         depth_factor=lambda depth: 1 / depth,
         time=lambda depth, width: float(depth * width),
         decay=lambda depth, width: 1 / (depth * width),
+        # Without it W_Q, W_K, W_V and w_in would move too far: outputs change by sqrt(d) and more.
+        token_factor=lambda dim: dim**-0.5,
     )
 
 

@@ -54,6 +54,7 @@ def test_against_loop(law, masked):
         tokens,
         [(functools.partial(head_loop, mask=pairs), particles[0]), (neuron_loop, particles[1])],
         [0.8 * factors(law, HEADS), 1.5 * factors(law, NEURONS)],
+        token_factor=DIM**-0.5 if law == "complete_p" else 1.0,
     )
     found = network.apply(particles, tokens, MASK if masked else None)
     np.testing.assert_allclose(found, expected, rtol=round_off(), atol=round_off())
