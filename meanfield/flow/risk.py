@@ -15,8 +15,8 @@ References:
     Gao et al. 2024, arXiv 2410.23610, Section 3 (R and Q).
 """
 
-import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -54,12 +54,14 @@ def cross_entropy(logits: Float[Array, "c"], label: Any, /) -> Scalar:
 
     Args:
         logits: One number per class.
-        label: The integer class.
+        label: The integer class. The loss of a label that is no class is NaN.
 
     >>> float(cross_entropy(jnp.zeros(2), 1).round(4))
     0.6930999755859375
     """
-    return jax.nn.logsumexp(logits) - logits[label]
+    # A label that is no class must not pass for the last one.
+    chosen = jnp.asarray(logits).at[label].get(mode="fill", fill_value=jnp.nan)
+    return jax.nn.logsumexp(logits) - jnp.where(jnp.asarray(label) >= 0, chosen, jnp.nan)
 
 
 LOSSES: dict[str, Loss] = {"square": square, "cross_entropy": cross_entropy}
@@ -109,13 +111,8 @@ def empirical_risk(
         loss = LOSSES[choice("loss", loss, LOSSES)]
     chunk = samples if chunk is None else min(count("chunk", chunk), samples)
 
-    def total(theta: PyTree, inputs: PyTree, targets: PyTree) -> Scalar:
-        outputs = jax.vmap(apply, in_axes=(None, 0))(theta, inputs)
-        return jnp.sum(jax.vmap(loss)(outputs, targets)) / samples
-
-    return Partial(
-        functools.partial(_chunked, total, chunk), jax.tree.map(jnp.asarray, (inputs, targets))
-    )
+    mean_loss = _MeanLoss(apply=apply, loss=loss, chunk=chunk)
+    return Partial(mean_loss, jax.tree.map(jnp.asarray, (inputs, targets)))
 
 
 def energy(
@@ -162,6 +159,23 @@ def _energy(risk: Risk, decay_scales: Callable, weight_decay: Scalar, theta: PyT
     scales = broadcast_prefix(decay_scales(theta), theta)
     norms = jax.tree.map(lambda factor, leaf: factor * squared_norm(leaf), scales, theta)
     return risk(theta) + weight_decay / 2 * sum(jax.tree.leaves(norms))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _MeanLoss:
+    # Equal choices make equal objects, so that a risk of new data reuses the compiled program.
+    apply: Callable[[Any, Any], Any]
+    loss: Loss
+    chunk: int
+
+    def __call__(self, data: PyTree, theta: PyTree) -> Scalar:
+        samples = leading_axis(data)
+
+        def total(theta: PyTree, inputs: PyTree, targets: PyTree) -> Scalar:
+            outputs = jax.vmap(self.apply, in_axes=(None, 0))(theta, inputs)
+            return jnp.sum(jax.vmap(self.loss)(outputs, targets)) / samples
+
+        return _chunked(total, self.chunk, data, theta)
 
 
 def _chunked(total: Callable[..., Scalar], chunk: int, data: PyTree, theta: PyTree) -> Scalar:

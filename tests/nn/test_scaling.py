@@ -23,7 +23,7 @@ def drawn(width, dim, *, shift=0.0, spread=1.0, into=1.0):
 
     heads = nn.Head(*(normal(dim, 2, size=into) for _ in range(3)), normal(2, dim))
     neurons = nn.Neuron(normal(dim, size=into), normal(), normal(dim))
-    # Residuals of one size at all widths: targets far from the outputs, inputs the same if they can.
+    # Residuals of one size at all widths: targets far from the outputs; inputs the same if can be.
     data, targets = np.random.default_rng(0), jnp.asarray(np.resize([2.0, -2.0], SEEDS))
     return (heads, neurons), jnp.asarray(data.normal(size=(SEEDS, SAMPLES, TOKENS, dim))), targets
 
