@@ -20,8 +20,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from meanfield import checks, ode
-from meanfield.flow.gradient import GradientField
+from meanfield import checks
+from meanfield.flow.gradient import GradientField, check_field
 from meanfield.flow.observables import Observe, observables, observed
 from meanfield.flow.record import COMPLETED, DIVERGED, Record, rows
 
@@ -64,7 +64,7 @@ def descent(
         raise ValueError(f"steps must be >= 0 and increasing, got {saves.tolist()}")
     theta = jax.tree.map(jnp.asarray, theta)
     checks.finite("theta", theta)
-    ode.check_rate(field, 0.0, theta)
+    check_field(field, theta)
     (count, theta, alive), saved, reached = _descend(
         optimizer, field, theta, jnp.asarray(saves), observables(observe)
     )

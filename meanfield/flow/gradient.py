@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import PyTree
 
+from meanfield import ode
 from meanfield.flow.risk import as_partial
 from meanfield.notation import Risk, Scalar
 from meanfield.tree import broadcast_prefix, dot
@@ -99,6 +100,30 @@ def gradient_field(
     return GradientField(
         energy=as_partial(energy), time_scales=as_partial(time_scales or _ones), trainable=mask
     )
+
+
+def check_field(field: Callable[..., PyTree], theta: PyTree, /) -> None:
+    """Checks, without evaluating it, that a field fits the parameters.
+
+    Args:
+        field: The field.
+        theta: Parameters.
+
+    Raises:
+        ValueError: If theta is not floating point, or the field returns another structure or shape.
+
+    >>> check_field(gradient_field(lambda theta: theta**2), jnp.array(1.0))
+    """
+    # Under jit the shapes of a field are remembered: a second solve traces the risk no more.
+    remembered = isinstance(field, GradientField)
+    ode.check_rate(lambda t, y: (_rate if remembered else _call)(field, t, y), 0.0, theta)
+
+
+def _call(field: Callable[..., PyTree], time: Any, theta: PyTree) -> PyTree:
+    return field(time, theta)
+
+
+_rate = jax.jit(_call)
 
 
 def _ones(theta: PyTree) -> float:

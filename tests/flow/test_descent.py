@@ -97,8 +97,7 @@ def test_second_descent_compiles_nothing():
     before = len(traces)
     moved = jax.tree.map(lambda leaf: leaf + 1, START)
     again = flow.descent(field, moved, [1, 5], optimizer=optimizer, observe={"q": counted})
-    # The eager check of the field's shapes looks at it once; the program is not built again.
-    assert len(traces) - before <= 1
+    assert len(traces) == before > 0
     assert first.observables["q"].shape == again.observables["q"].shape == (2,)
 
 
