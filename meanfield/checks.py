@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import PyTree
 
 
@@ -95,7 +96,7 @@ def finite(name: str, tree: PyTree) -> None:
 
     Args:
         name: What the arrays are called in the message.
-        tree: Arrays; those of other types pass.
+        tree: Arrays; those of other types pass, and those inside ``jit``, which have no values yet.
 
     Raises:
         ValueError: If an entry is NaN or infinite.
@@ -103,7 +104,8 @@ def finite(name: str, tree: PyTree) -> None:
     >>> finite("inputs", jnp.ones(3))
     """
     for leaf in jax.tree.leaves(tree):
-        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+        traced = isinstance(leaf, Tracer)
+        if traced or not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
             continue
         bad = int(np.sum(~np.isfinite(np.asarray(leaf, float))))
         if bad:

@@ -7,6 +7,7 @@ a scaling law costs a handful of numbers and not a copy of the network.
 One trap: ``tree.map`` over (tree, prefix) fails; broadcast the prefix first.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -73,7 +74,7 @@ def dot(left: PyTree, right: PyTree) -> Scalar:
     """
     products = jax.tree.leaves(jax.tree.map(jnp.vdot, left, right))
     # A start of zeros(()) would turn float32 into float64.
-    return sum(products[1:], start=products[0]) if products else jnp.zeros(())
+    return functools.reduce(jnp.add, products) if products else jnp.zeros(())
 
 
 def squared_norm(tree: PyTree) -> Scalar:
@@ -102,7 +103,7 @@ def leading_axis(tree: PyTree, axis: int = 0) -> int:
     4
     """
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)]
-    lengths = {shape[axis] if len(shape) > axis else None for shape in shapes}
-    if len(lengths) != 1 or None in lengths:
+    lengths = {shape[axis] if len(shape) > axis else -1 for shape in shapes}
+    if len(lengths) != 1 or -1 in lengths:
         raise ValueError(f"all leaves must share one length along axis {axis}, got shapes {shapes}")
     return lengths.pop()

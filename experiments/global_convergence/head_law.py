@@ -7,7 +7,7 @@ If the heads of two independent networks of widths m and M are samples of one li
 so the sliced W_2 distance to the widest networks of *other* seeds falls at slope -1/2 against the
 effective width m M/(m + M), and the widest width itself takes part in the fit.
 
-One trap: widths of one seed are nested (the first m of M heads), so they are no independent samples.
+One trap: widths of one seed are nested (the first m of M heads): no independent samples.
 
 References:
     Gao et al. 2024, arXiv 2410.23610, Theorem 3.1 (finite to infinite width).

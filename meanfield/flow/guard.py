@@ -4,6 +4,7 @@ One trap: an error estimate that is NaN stops the clock without ending the solve
 the resolution of time repeats itself for ever; both must end it.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import diffrax
@@ -22,31 +23,26 @@ class Guarded(diffrax.AbstractAdaptiveStepSizeController):
     0.001
     """
 
+    rtol: Any
+    atol: Any
+    norm: Callable[[Any], Any]
     controller: diffrax.AbstractAdaptiveStepSizeController
     span: Any
 
-    @property
-    def rtol(self) -> Any:
-        """Relative tolerance."""
-        return self.controller.rtol
-
-    @property
-    def atol(self) -> Any:
-        """Absolute tolerance."""
-        return self.controller.atol
-
-    @property
-    def norm(self) -> Any:
-        """Norm of the scaled error."""
-        return self.controller.norm
+    def __init__(self, controller: Any, span: Any):
+        self.rtol, self.atol, self.norm = controller.rtol, controller.atol, controller.norm
+        self.controller = controller
+        self.span = span
 
     def wrap(self, direction: Any) -> "Guarded":
         """A copy that knows the direction of time."""
         return Guarded(self.controller.wrap(direction), self.span)
 
-    def init(self, *args: Any) -> Any:
+    def init(  # noqa: PLR0917 (the base class fixes the signature)
+        self, terms, t0, t1, y0, dt0, args, func, error_order
+    ):
         """First step and state of the wrapped controller."""
-        return self.controller.init(*args)
+        return self.controller.init(terms, t0, t1, y0, dt0, args, func, error_order)
 
     def adapt_step_size(  # noqa: PLR0917 (the base class fixes the signature)
         self, t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state

@@ -1,27 +1,56 @@
 """Progress bars with a label, for solves that run inside one compiled program.
 
-One trap: the label must stay out of the compiled program, or every label would compile it anew; it
-is read when the bar is drawn.
+One trap: a label inside the compiled program would compile it anew for every label, and solves may
+run in several threads; so the program carries a number, and the host knows its label.
 """
 
+import itertools
+import threading
 from typing import Any
 
 import diffrax
+import jax
+import jax.numpy as jnp
+import numpy as np
 import tqdm
+from jax.experimental import io_callback
+from jaxtyping import Array, Int
 
-_current: dict[str, str] = {"label": ""}
+_numbers = itertools.count()
+_labels: dict[int, str] = {}
+_bars: dict[int, tqdm.tqdm] = {}
+_lock = threading.Lock()
+_NUMBER = jax.ShapeDtypeStruct((), jnp.int32)
 
 
-class ProgressBar(diffrax.TqdmProgressMeter):
-    """A tqdm bar over the time of the solve, under the label set last."""
+class ProgressBar(diffrax.AbstractProgressMeter):
+    """A tqdm bar over the time of one solve.
 
-    @staticmethod
-    def _init_bar() -> Any:
-        return tqdm.tqdm(
-            total=100,
-            desc=_current["label"] or None,
-            bar_format="{desc}{percentage:3.0f}% |{bar:30}| {elapsed}<{remaining}",
+    Attributes:
+        number: The bar's number, under which the host keeps its label.
+        every: Steps between two redraws.
+    """
+
+    number: Int[Array, ""]
+    every: int = 5
+
+    def init(self) -> tuple[Array, Array]:
+        """Draws the empty bar."""
+        return io_callback(_open, _NUMBER, self.number), jnp.zeros((), jnp.int32)
+
+    def step(self, state: tuple[Array, Array], progress: Any) -> tuple[Array, Array]:
+        """Redraws the bar after every few steps."""
+        number, steps = state
+        number = jax.lax.cond(
+            (steps % self.every == 0) | (progress >= 1),
+            lambda: io_callback(_update, _NUMBER, number, progress),
+            lambda: number,
         )
+        return number, steps + 1
+
+    def close(self, state: tuple[Array, Array]) -> None:
+        """Leaves the bar where the solve ended."""
+        io_callback(_close, None, state[0])
 
 
 def meter(label: str | None, /) -> diffrax.AbstractProgressMeter:
@@ -35,5 +64,29 @@ def meter(label: str | None, /) -> diffrax.AbstractProgressMeter:
     """
     if label is None:
         return diffrax.NoProgressMeter()
-    _current["label"] = f"{label} " if label else ""
-    return ProgressBar(refresh_steps=5)
+    number = next(_numbers)
+    _labels[number] = f"{label} " if label else ""
+    return ProgressBar(jnp.asarray(number, jnp.int32))
+
+
+def _open(number: Any) -> np.ndarray:
+    with _lock:
+        _bars[int(number)] = tqdm.tqdm(
+            total=100,
+            desc=_labels.pop(int(number), "") or None,
+            bar_format="{desc}{percentage:3.0f}% |{bar:30}| {elapsed}<{remaining}",
+        )
+    return np.asarray(number, np.int32)
+
+
+def _update(number: Any, progress: Any) -> np.ndarray:
+    with _lock:
+        bar = _bars[int(number)]
+        bar.n = round(100 * float(progress), 1)
+        bar.refresh()
+    return np.asarray(number, np.int32)
+
+
+def _close(number: Any) -> None:
+    with _lock:
+        _bars.pop(int(number)).close()

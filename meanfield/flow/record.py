@@ -63,6 +63,11 @@ class Record(NamedTuple):
     balance: EnergyBalance | None = None
     warnings: tuple[str, ...] = ()
 
+    @property
+    def worst_balance(self) -> float:
+        """Largest relative residual of the energy balance; NaN for descent."""
+        return float("nan") if self.balance is None else float(np.max(self.balance.residual))
+
 
 def energy_balance(
     energy: Float[np.ndarray, "t"], dissipated: Float[np.ndarray, "t"], /

@@ -18,7 +18,7 @@ References:
     Kidger 2022, *On Neural Differential Equations*, arXiv 2202.02435 (diffrax).
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import diffrax
 import equinox as eqx
@@ -30,7 +30,7 @@ from jaxtyping import Array, Float, PyTree
 
 from meanfield import checks, ode
 from meanfield.flow import progress as bars
-from meanfield.flow.gradient import GradientField
+from meanfield.flow.gradient import GradientField, check_field
 from meanfield.flow.guard import Guarded
 from meanfield.flow.observables import Observe, observables, observed
 from meanfield.flow.record import (
@@ -46,9 +46,10 @@ from meanfield.notation import Scalar
 
 
 class Flowing(NamedTuple):
-    """The state of the solver: parameters and the energy dissipated so far."""
+    """The state of the solver: leaves of the parameters, and the energy dissipated so far."""
 
-    theta: PyTree
+    # Leaves, and not the tree: diffrax cannot save a tree with empty branches.
+    leaves: list[Array]
     dissipated: Scalar
 
 
@@ -75,18 +76,16 @@ def gradient_flow(
         solver: An adaptive diffrax solver; :class:`meanfield.ode.RKC2` if None.
         rtol: Relative tolerance of a step.
         atol: Absolute tolerance of a step.
-        observe: What to save: a function of theta, or a dictionary of them. Pass the same function
-            objects again to reuse the compiled program.
+        observe: What to save, a function of theta or a dictionary: the same objects compile once.
         max_steps: Steps after which the run gives up.
         balance_bound: Relative residual of the energy balance above which the record warns.
-        progress: Label of a progress bar, which may be empty; None for no bar.
+        progress: Label of a progress bar; None for no bar.
 
     Returns:
-        The record. A flow that diverges stops: the record says when and why, and keeps what it had.
+        The record. A flow that diverges stops; the record says when and why, and keeps the rest.
 
     Raises:
-        ValueError: If times do not increase, theta is not finite, a tolerance is not positive, or
-            shapes do not fit.
+        ValueError: If times, theta, tolerances or shapes do not fit the rules above.
 
     References:
         Gao et al. 2024, arXiv 2410.23610, eq. (9), (21).
@@ -101,31 +100,35 @@ def gradient_flow(
     checks.finite("theta", theta)
     ode.check_tolerances(rtol, atol)
     checks.count("max_steps", max_steps)
-    ode.check_rate(field, 0.0, theta)
-    solver = ode.RKC2() if solver is None else solver
+    check_field(field, theta)
     dtype = jnp.result_type(*jax.tree.leaves(theta))
     solution = _solve(
         field,
-        Flowing(theta, jnp.zeros((), dtype)),
+        theta,
         jnp.asarray(times, dtype),
         observables(observe),
-        solver=solver,
+        solver=ode.RKC2() if solver is None else solver,
         tolerances=jnp.asarray([rtol, atol], dtype),
         max_steps=max_steps,
         meter=bars.meter(progress),
     )
-    return _record(solution, times, balance_bound)
+    return _record(solution, jax.tree.structure(theta), times, balance_bound)
 
 
 @eqx.filter_jit
-def _solve(field, start, times, functions, *, solver, tolerances, max_steps, meter):
+def _solve(field, theta, times, functions, *, solver, tolerances, max_steps, meter):
+    leaves, structure = jax.tree.flatten(theta)
+    start = Flowing(leaves, jnp.zeros((), times.dtype))
+
     def vector_field(time, state, field):
         del time
-        return Flowing(*field.velocity(state.theta))
+        velocity, dissipation = field.velocity(jax.tree.unflatten(structure, state.leaves))
+        return Flowing(jax.tree.leaves(velocity), dissipation)
 
     def save(time, state, field):
         del time
-        return observed(functions, state.theta), field.energy(state.theta), state.dissipated
+        theta = jax.tree.unflatten(structure, state.leaves)
+        return observed(functions, theta), field.energy(theta), state.dissipated
 
     pid = diffrax.PIDController(rtol=tolerances[0], atol=tolerances[1], norm=_error_norm)
     controller: Any = Guarded(pid, times[-1] - times[0])
@@ -155,14 +158,16 @@ def _solve(field, start, times, functions, *, solver, tolerances, max_steps, met
 def _error_norm(scaled: Flowing) -> Scalar:
     # Among many parameters the one number D would not be heard; yet it is what certifies the run,
     # and an error in stiff directions shows in the energy long before it shows in theta.
-    return jnp.maximum(optimistix.rms_norm(scaled.theta), jnp.abs(scaled.dissipated))
+    return jnp.maximum(optimistix.rms_norm(scaled.leaves), jnp.abs(scaled.dissipated))
 
 
-def _record(solution: diffrax.Solution, times: np.ndarray, balance_bound: float) -> Record:
-    saved, energies, dissipated = solution.ys[0]
-    kept = int(np.sum(np.isfinite(np.asarray(solution.ts[0]))))
-    end_time = float(solution.ts[1][0])
-    theta = jax.tree.map(lambda leaf: leaf[0], solution.ys[1].theta)
+def _record(
+    solution: diffrax.Solution, structure: Any, times: np.ndarray, balance_bound: float
+) -> Record:
+    (reached, (end,)), ((saved, energies, dissipated), last) = cast(Any, (solution.ts, solution.ys))
+    kept = int(np.sum(np.isfinite(np.asarray(reached))))
+    end_time = float(end)
+    leaves = [leaf[0] for leaf in last.leaves]
     statistics = {
         "steps": int(solution.stats["num_steps"]),
         "accepted": int(solution.stats["num_accepted_steps"]),
@@ -174,7 +179,7 @@ def _record(solution: diffrax.Solution, times: np.ndarray, balance_bound: float)
     return Record(
         times=times[:kept],
         observables=rows(saved, kept),
-        theta=theta,
+        theta=jax.tree.unflatten(structure, leaves),
         end_time=end_time,
         result=result,
         message=message,

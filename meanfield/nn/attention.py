@@ -13,7 +13,7 @@ References:
     Gao et al. 2024, arXiv 2410.23610, Section 3 (encoder f).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -68,10 +68,11 @@ def attention(
     >>> attention(dim=8, head_dim=2).draw(jax.random.key(0)).output.shape
     (2, 8)
     """
-    into = jax.ShapeDtypeStruct(
+    into: Any = jax.ShapeDtypeStruct(
         (count("dim", dim), count("head_dim", head_dim)), jnp.result_type(float)
     )
-    template = Head(into, into, into, jax.ShapeDtypeStruct((head_dim, dim), into.dtype))
+    back: Any = jax.ShapeDtypeStruct((head_dim, dim), into.dtype)
+    template = Head(into, into, into, back)
     weights = kernel or kernels.softmax()
     measure = measure or inits.scaled()
 
@@ -82,13 +83,14 @@ def attention(
 
     def mean(tokens: Tokens, heads: Head, mask: Mask | None) -> Tokens:
         _check_tokens(tokens, heads)
+        width, _, size = heads.query.shape
         queries, keys, values = (
-            jnp.einsum("nd,mdk->mnk", tokens, into)
+            (tokens @ jnp.moveaxis(into, 0, 1).reshape(-1, width * size)).reshape(-1, width, size)
             for into in (heads.query, heads.key, heads.value)
         )
-        mixing = jax.vmap(weights, in_axes=(0, 0, None))(queries, keys, mask)
-        mixed = jnp.einsum("mab,mbk->mak", mixing, values)
-        return jnp.einsum("mnk,mkd->nd", mixed, heads.output) / len(heads.query)
+        mixing = jax.vmap(weights, in_axes=(1, 1, None))(queries, keys, mask)
+        mixed = jnp.einsum("mab,bmk->amk", mixing, values).reshape(len(tokens), -1)
+        return mixed @ heads.output.reshape(width * size, -1) / width
 
     return Block(name="heads", particle=one, mean=mean, draw=lambda key: measure(key, template))
 

@@ -12,7 +12,7 @@ References:
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -63,8 +63,9 @@ def mlp(
     >>> mlp(dim=8).draw(jax.random.key(0)).weight_out.shape
     (8,)
     """
-    vector = jax.ShapeDtypeStruct((count("dim", dim),), jnp.result_type(float))
-    template = Neuron(vector, jax.ShapeDtypeStruct((), vector.dtype), vector)
+    vector: Any = jax.ShapeDtypeStruct((count("dim", dim),), jnp.result_type(float))
+    number: Any = jax.ShapeDtypeStruct((), vector.dtype)
+    template = Neuron(vector, number, vector)
     measure = measure or inits.scaled()
 
     def one(tokens: Tokens, neuron: Neuron, mask: Mask | None) -> Tokens:

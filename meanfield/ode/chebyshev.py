@@ -18,12 +18,13 @@ References:
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
 
+Loop = Literal["lax", "checkpointed"]
 DAMPING = 2 / 13
 STABILITY = 2 / 3 * (1 - 2 * DAMPING / 15)
 _SERIES_TERMS = 9
@@ -138,7 +139,7 @@ def combine(*scaled):
 
 
 def chebyshev_step(
-    rate: Callable, start: Point, h, stages, /, *, max_stages: int, loop: str = "lax"
+    rate: Callable, start: Point, h, stages, /, *, max_stages: int, loop: Loop = "lax"
 ) -> Step:
     """One RKC2 step of length h with the given number of stages.
 

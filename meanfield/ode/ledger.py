@@ -7,6 +7,7 @@ rejected steps cost; a controller's state is never restored. It is reached throu
 estimate, the one value that a solver hands to its controller.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import diffrax
@@ -42,22 +43,14 @@ class Ledger(diffrax.AbstractAdaptiveStepSizeController):
     0.001
     """
 
+    rtol: Any
+    atol: Any
+    norm: Callable[[Any], Any]
     controller: diffrax.AbstractAdaptiveStepSizeController
 
-    @property
-    def rtol(self):
-        """Relative tolerance."""
-        return self.controller.rtol
-
-    @property
-    def atol(self):
-        """Absolute tolerance."""
-        return self.controller.atol
-
-    @property
-    def norm(self):
-        """Norm of the scaled error."""
-        return self.controller.norm
+    def __init__(self, controller: Any):
+        self.rtol, self.atol, self.norm = controller.rtol, controller.atol, controller.norm
+        self.controller = controller
 
     def wrap(self, direction):
         """A copy that knows the direction of time."""
@@ -88,7 +81,7 @@ class Ledger(diffrax.AbstractAdaptiveStepSizeController):
             t0, t1, y0, y1_candidate, args, y_error.error, error_order, controller_state.inner
         )
         keep, start, end, jump, inner, result = decided
-        longest = jax.lax.stop_gradient(y_error.longest).astype(t0.dtype)
+        longest = jax.lax.stop_gradient(y_error.longest).astype(jnp.result_type(t0))
         end = jnp.where(longest > 0, jnp.minimum(end, start + longest), end)
         state = LedgerState(
             inner,

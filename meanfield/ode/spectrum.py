@@ -11,6 +11,7 @@ References:
     Parlett, The Symmetric Eigenvalue Problem (1998), sections 6.9, 13.2 and 13.8.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -51,7 +52,7 @@ class _Lanczos(NamedTuple):
 def _project(basis, vector):
     """Coefficients of a vector in a basis, and what is left of it."""
     parts = jax.tree.map(lambda q, x: jnp.tensordot(q, x, axes=x.ndim), basis, vector)
-    coefficients = sum(jax.tree.leaves(parts))
+    coefficients = functools.reduce(jnp.add, jax.tree.leaves(parts))
     rest = jax.tree.map(
         lambda q, x: x - jnp.tensordot(coefficients.astype(x.dtype), q, axes=1), basis, vector
     )

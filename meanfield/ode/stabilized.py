@@ -159,7 +159,7 @@ class RKC2(diffrax.AbstractAdaptiveSolver):
 
     def step(self, terms, t0, t1, y0, args, solver_state, made_jump):  # noqa: PLR0917 diffrax dictates the signature
         """One step, as `diffrax.AbstractSolver.step`."""
-        state, h = solver_state, t1 - t0
+        state, h = solver_state, jnp.asarray(t1 - t0)
         rate, sign = rate_of(terms, args, t0)
         known = state.known & ~jnp.asarray(made_jump)
         if self.spectral_radius is None:
@@ -192,8 +192,8 @@ class RKC2(diffrax.AbstractAdaptiveSolver):
         if self.ledger:
             # Nine tenths: the radius may be larger where the next step begins.
             longest = 0.9 * stability_interval(self.max_stages) / bound
-            counts = (x.astype(bound.dtype) for x in (spent, estimate.products))
-            error = Attempt(error, *counts, lax.stop_gradient(longest))
+            evaluations, products = (x.astype(bound.dtype) for x in (spent, estimate.products))
+            error = Attempt(error, evaluations, products, lax.stop_gradient(longest))
         slopes = combine((h, result.first)), combine((h, result.last))
         dense = {"y0": y0, "y1": y1, "k0": slopes[0], "k1": slopes[1]}
         return y1, error, dense, following, diffrax.RESULTS.successful

@@ -5,6 +5,7 @@ evaluations of a gradient; whoever compares solvers must weigh them.
 """
 
 import dataclasses
+from typing import Any
 
 import diffrax
 from jaxtyping import Array
@@ -29,8 +30,9 @@ def with_ledger(solver: RKC2, controller, /) -> tuple[RKC2, Ledger]:
     >>> pair[0].ledger
     True
     """
-    options = {f.name: getattr(solver, f.name) for f in dataclasses.fields(solver)}
-    return RKC2(**(options | {"ledger": True})), Ledger(controller)
+    options: dict[str, Any] = {f.name: getattr(solver, f.name) for f in dataclasses.fields(solver)}
+    options["ledger"] = True
+    return RKC2(**options), Ledger(controller)
 
 
 def work(solution: diffrax.Solution, /) -> dict[str, Array]:
