@@ -1,5 +1,6 @@
 import inspect
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -65,3 +66,15 @@ def test_finite_passes_other_types():
     """Closed form: integers, booleans, Python numbers and empty trees pass."""
     for tree in (np.arange(3), np.array(True), 1.0, (), np.zeros((0, 3)), [2, {"a": 1.5}]):
         checks.finite("inputs", tree)
+
+
+def test_finite_passes_traced_arrays():
+    """Closed form: an array inside jit has no values to check; NaN is data there."""
+
+    @jax.jit
+    def checked(x):
+        checks.finite("inputs", x)
+        return 2 * x
+
+    assert float(checked(1.0)) == 2.0
+    assert np.isnan(checked(np.nan))
