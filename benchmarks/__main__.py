@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from meanfield import command
 
-BENCHMARKS: dict[str, str] = {}
+BENCHMARKS: dict[str, str] = {"integrators": "benchmarks.integrators"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -37,11 +37,11 @@ PROGRAMS = frozenset({"experiments", "benchmarks"})
 HOMES = {
     "diffrax": {"meanfield/ode", "meanfield/flow", "meanfield/theory", *PROGRAMS},
     "equinox": {"meanfield/ode", "meanfield/flow", "meanfield/theory"},
-    "optimistix": {"meanfield/ode", "meanfield/flow", "meanfield/theory"},
-    "lineax": {"meanfield/ode", "meanfield/flow", "meanfield/theory"},
+    "optimistix": {"meanfield/ode", "meanfield/flow", "meanfield/theory", "benchmarks"},
+    "lineax": {"meanfield/ode", "meanfield/flow", "meanfield/theory", "benchmarks"},
     "optax": {"meanfield/flow", *PROGRAMS},
     "matfree": {"meanfield/landscape", "meanfield/ode"},
-    "scipy": {"meanfield/measure", "meanfield/rates", "meanfield/theory"},
+    "scipy": {"meanfield/measure", "meanfield/rates", "meanfield/theory", "benchmarks"},
     "ot": {"meanfield/measure", "benchmarks"},
     "ott": {"meanfield/measure", "benchmarks"},
     "flax": {"meanfield/nn/interop", *PROGRAMS},
@@ -49,7 +49,7 @@ HOMES = {
     "tqdm": {"meanfield/flow", "meanfield/command", *PROGRAMS},
     "tyro": {"meanfield/command", "meanfield/flags", *PROGRAMS},
     "matplotlib": {"meanfield/plots"},
-    "sklearn": {"experiments"},
+    "sklearn": PROGRAMS,
     "PIL": {"meanfield/plots", "experiments"},
 }
 # The ground floor and the rates need less than the other rooms may have.
