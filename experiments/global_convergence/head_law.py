@@ -26,6 +26,9 @@ from meanfield import measure
 Clouds = Mapping[int, Sequence[np.ndarray]]
 """For each width, one array [t l m p] for each seed: the heads of each layer over time."""
 
+DIRECTIONS = 0
+"""Seed of the projections: one set for all distances, so that they compare."""
+
 
 def effective_width(heads: np.ndarray) -> np.ndarray:
     """The width m M/(m + M): the sample size that two independent clouds amount to."""
@@ -35,9 +38,7 @@ def effective_width(heads: np.ndarray) -> np.ndarray:
 @functools.partial(jax.jit, static_argnames="projections")
 def _distance(xs: jax.Array, ys: jax.Array, *, projections: int) -> jax.Array:
     """Sliced W_2 for each time, root mean square over layers."""
-    sliced = functools.partial(
-        measure.sliced_wasserstein, jax.random.key(0), projections=projections
-    )
+    sliced = functools.partial(measure.sliced_wasserstein, DIRECTIONS, projections=projections)
     return jnp.sqrt(jnp.mean(jax.vmap(jax.vmap(sliced))(xs, ys) ** 2, axis=1))
 
 

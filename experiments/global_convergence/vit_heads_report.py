@@ -22,24 +22,33 @@ class Facts(NamedTuple):
     """What is fitted to the record.
 
     Attributes:
+        last: Index of the last time that every run reached; all is compared there.
         distance: Slope of the head-law distance against the effective width, at the end.
         draws: The same at the start, where the heads are exactly i.i.d.
         loss: Slope of the final training loss against the number of heads.
     """
 
+    last: int
     distance: rates.Fit
     draws: rates.Fit
     loss: rates.Fit
+
+
+def last_common(arrays: dict[str, Any]) -> int:
+    """Index of the last time that every run reached: a run that diverged ends in NaN."""
+    return int(np.sum(np.isfinite(arrays["loss"]).all(axis=(0, 1)))) - 1
 
 
 def draw(arrays: dict[str, Any], config: Any, out_dir: Path) -> Facts:
     """Writes the figures and gives the fits that they show."""
     heads = arrays["heads"]
     width = head_law.effective_width(heads)
+    last = last_common(arrays)
     facts = Facts(
-        distance=rates.log_log_slope(width, arrays["distance"][:, :, -1].T),
+        last=last,
+        distance=rates.log_log_slope(width, arrays["distance"][:, :, last].T),
         draws=rates.log_log_slope(width, arrays["distance"][:, :, 0].T),
-        loss=rates.log_log_slope(heads.astype(float), arrays["loss"][:, :, -1].T),
+        loss=rates.log_log_slope(heads.astype(float), arrays["loss"][:, :, last].T),
     )
     _draw_training(arrays, out_dir / "training.png")
     _draw_distance(arrays, facts, out_dir / "distance.png")
@@ -76,12 +85,12 @@ def _draw_distance(arrays: dict[str, Any], facts: Facts, path: Path) -> None:
     plots.draw_rate(
         over_width,
         head_law.effective_width(heads),
-        distance[:, :, -1].T,
+        distance[:, :, facts.last].T,
         facts.distance,
         expected=-0.5,
     )
     over_width.set(xlabel=f"effective width m·{heads[-1]}/(m+{heads[-1]})")
-    over_width.set(ylabel=f"sliced $W_2$ at τ = {arrays['times'][-1]:g}")
+    over_width.set(ylabel=f"sliced $W_2$ at τ = {arrays['times'][facts.last]:g}")
     plots.draw_legend(over_width, beside=False)
     plots.save_figure(figure, path)
 
@@ -117,12 +126,12 @@ def verdict(arrays: dict[str, Any], facts: Facts) -> tuple[bool | None, str]:
         f"slope of log loss in log heads {fit.slope:.2f}, "
         f"95 % interval [{fit.low:.2f}, {fit.high:.2f}]"
     )
-    final = arrays["accuracy"][:, :, -1].mean(axis=1)
+    final = arrays["accuracy"][:, :, facts.last].mean(axis=1)
     narrow, wide = arrays["heads"][0], arrays["heads"][-1]
     gain = (
         f"accuracy {100 * final[0]:.1f} % with {narrow} heads, {100 * final[-1]:.1f} % with {wide}"
     )
-    because = f"at τ = {arrays['times'][-1]:g}, {slope}; {gain}."
+    because = f"at τ = {arrays['times'][facts.last]:g}, {slope}; {gain}."
     if fit.high < 0 and final[-1] >= final[0]:
         return True, because
     if fit.low > 0:
@@ -130,7 +139,7 @@ def verdict(arrays: dict[str, Any], facts: Facts) -> tuple[bool | None, str]:
     return None, f"{because} The interval does not decide."
 
 
-def _table(arrays: dict[str, Any]) -> str:
+def _table(arrays: dict[str, Any], facts: Facts) -> str:
     header = [
         "heads", "training loss", "training accuracy (%)", "test accuracy (%)", "sliced W₂",
         "energy balance off by (%)", "gradients", "Hessian products", "seconds",
@@ -138,16 +147,16 @@ def _table(arrays: dict[str, Any]) -> str:
     rows = []
     for index, width in enumerate(arrays["heads"]):
         at_end = {
-            name: arrays[name][index, :, -1].mean()
+            name: arrays[name][index, :, facts.last].mean()
             for name in ("loss", "accuracy", "test_accuracy", "distance")
         }
         rows.append(
             [
                 int(width),
-                _spread(arrays["loss"][index, :, -1]),
+                _spread(arrays["loss"][index, :, facts.last]),
                 100 * float(at_end["accuracy"]),
                 100 * float(at_end["test_accuracy"]),
-                _spread(arrays["distance"][index, :, -1]),
+                _spread(arrays["distance"][index, :, facts.last]),
                 100 * float(arrays["balance"][index].max()),
                 int(arrays["gradients"][index].mean()),
                 int(arrays["products"][index].mean()),
@@ -209,8 +218,8 @@ def report(arrays: dict[str, Any], facts: Facts, config: Any, images: Any, notes
             _report.figure(
                 "training.png", f"Training loss and accuracy over mean-field time. {bands}"
             ),
-            "## At the end of the flow",
-            _table(arrays),
+            f"## At τ = {arrays['times'][facts.last]:g}",
+            _table(arrays, facts),
             "Loss and distance: mean (least–greatest over seeds). Balance: the worst seed.",
             "## The law of the heads",
             rate,
