@@ -38,7 +38,8 @@ def effective_width(heads: np.ndarray) -> np.ndarray:
 @functools.partial(jax.jit, static_argnames="projections")
 def _distance(xs: jax.Array, ys: jax.Array, *, projections: int) -> jax.Array:
     """Sliced W_2 for each time, root mean square over layers."""
-    sliced = functools.partial(measure.sliced_wasserstein, DIRECTIONS, projections=projections)
+    key = jax.random.key(DIRECTIONS)
+    sliced = functools.partial(measure.sliced_wasserstein, key, projections=projections)
     return jnp.sqrt(jnp.mean(jax.vmap(jax.vmap(sliced))(xs, ys) ** 2, axis=1))
 
 
