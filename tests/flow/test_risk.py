@@ -49,7 +49,7 @@ def test_against_loop(loss):
     close(risk_of(loss, None)(THETA), np.mean(losses))
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 3, 6, 7, 100])
+@pytest.mark.parametrize("chunk", [1, 3, 100])
 @pytest.mark.parametrize("loss", DATA)
 def test_chunks_change_nothing(loss, chunk):
     """Invariance: value, gradient, forward derivative, Hessian product; chunks may not fit."""
