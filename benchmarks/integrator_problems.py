@@ -156,7 +156,7 @@ def sharpness(field: flow.GradientField, theta: PyTree) -> ode.Extremes:
         return jax.jvp(jax.grad(field.energy), (theta,), (vector,))[1]
 
     return ode.extreme_eigenvalues(
-        ode.weighted(product, field.metric(theta)), theta, tolerance=1e-4, max_products=100
+        ode.weighted(product, field.metric(theta)), theta, tolerance=1e-3, max_products=40
     )
 
 

@@ -53,13 +53,13 @@ class Config:
         "Kvaerno5", "LSODA", "BDF",
     )  # fmt: skip
     """Methods; RKC2 must be among them."""
-    tolerances: tuple[float, ...] = (1e-2, 1e-6, 1e-3, 1e-4, 1e-5)
+    tolerances: tuple[float, ...] = (1e-2, 1e-3, 1e-6, 3e-3, 1e-4, 1e-5)
     """Relative tolerances, in the order in which they are run."""
     atol_ratio: float = 0.1
     """Absolute tolerance over relative tolerance."""
-    steps: tuple[float, ...] = (1.9, 1.0, 0.5, 0.25)
+    steps: tuple[float, ...] = (1.6, 1.9, 1.0, 0.5)
     """Steps of the methods of fixed step, over the sharpness."""
-    reference_rtol: float = 1e-8
+    reference_rtol: float = 1e-7
     """Relative tolerance of the reference."""
     seed: int = 0
     """Seed of data and parameters."""
@@ -75,39 +75,39 @@ class Config:
     """Sharpness x horizon of the non-stiff regression flow."""
     digits_stiffness: float = 2e3
     """Sharpness x horizon of the digits flow."""
-    prompts: int = 32
+    prompts: int = 16
     """Prompts of the regression."""
-    context: int = 6
+    context: int = 4
     """Examples in a prompt."""
     dim: int = 4
     """Dimension of the regression."""
     noise: float = 0.1
     """Label noise of the regression."""
-    width: int = 16
+    width: int = 32
     """Heads, and neurons, per layer."""
-    head_dim: int = 2
+    head_dim: int = 4
     """Head dimension."""
     depth: int = 2
     """Layers."""
     weight_decay: float = 1e-3
     """Constant lambda of the decay."""
-    images: int = 100
+    images: int = 50
     """Training images of the digits flow."""
     vit_dim: int = 8
     """Token dimension of the digits flow."""
     vit_width: int = 8
     """Heads, and neurons, per layer of the digits flow."""
-    max_gradients: int = 60_000
+    max_gradients: int = 30_000
     """Gradients that one solve may spend."""
-    least_squares_gradients: int = 400_000
+    least_squares_gradients: int = 350_000
     """The same for least squares, whose gradients are cheap."""
-    seconds: float = 60.0
+    seconds: float = 40.0
     """Seconds that one solve of an implicit or host method may spend."""
-    method_seconds: float = 45.0
+    method_seconds: float = 20.0
     """Seconds of one method on one problem after which its remaining settings are left out."""
     repeats: int = 2
     """Further runs of a short solve, for its best time."""
-    host_parameters: int = 4000
+    host_parameters: int = 6000
     """Most parameters for scipy's methods, whose Jacobian is dense."""
 
     def __post_init__(self) -> None:
@@ -212,7 +212,9 @@ def _compared(problem, methods, config, progress):
     for name, method in methods.items():
         settings, spent = (config.steps if name in FIXED else config.tolerances), 0.0
         for setting in settings:
-            if spent > config.method_seconds:
+            # One tight run of an independent method is needed beside the reference.
+            check = name == "Tsit5" and setting == min(settings) and best < np.inf
+            if spent > config.method_seconds and not check:
                 continue
             begin = time.perf_counter()
             solve = method(problem, setting, limits)

@@ -83,6 +83,7 @@ def spectral_radius(
     *,
     tolerance: float | Float[Array, ""] = 0.01,
     max_products: int | Int[Array, ""] = 50,
+    enough: float | Float[Array, ""] = 0.0,
 ) -> Radius:
     """Largest |eigenvalue| of an operator by power iteration, from below, without a safety factor.
 
@@ -92,6 +93,7 @@ def spectral_radius(
         previous: earlier value, 0 if there is none.
         tolerance: relative change at which to stop.
         max_products: bound on the products; 0 returns `previous` at no cost.
+        enough: a value up to which any answer will do: one product then is all.
 
     Returns:
         Value, direction for the next call, last relative change, products spent.
@@ -106,7 +108,8 @@ def spectral_radius(
     """
 
     def unsettled(estimate):
-        return (estimate.products < max_products) & (estimate.change > tolerance)
+        matters = (estimate.products == 0) | (estimate.value > enough)
+        return (estimate.products < max_products) & (estimate.change > tolerance) & matters
 
     def iterate(estimate):
         image, size = normalised(product(estimate.direction))

@@ -34,8 +34,10 @@ from meanfield.ode.chebyshev import (
 )
 from meanfield.ode.ledger import Attempt
 from meanfield.ode.problem import check_state, rate_of
-from meanfield.ode.radius import Radius, probe, spectral_radius
+from meanfield.ode.radius import Radius, normalised, probe, spectral_radius
 
+_MARGIN = 2.0
+_SETTLED = 0.05
 _NO_REVERSE = (
     "RKC2 takes a varying number of stages and by default cannot be differentiated in reverse "
     'mode: use RKC2(differentiation="reverse") with diffrax.RecursiveCheckpointAdjoint(), or '
@@ -59,6 +61,7 @@ class RKC2State(NamedTuple):
     known: Bool[Array, ""]
     direction: PyTree
     radius: Float[Array, ""]
+    slope: Float[Array, ""]
     length: Float[Array, ""]
     age: Int[Array, ""]
     work: Work
@@ -78,8 +81,8 @@ class RKC2(diffrax.AbstractAdaptiveSolver):
             (t, y, args) -> bound, or None to estimate it.
         max_stages: most stages in one step, at least 2.
         safety: factor on the estimated radius, at least 1 (not on one given by the user).
-        refresh: stages after which the radius is estimated again; it also is when a step is
-            shorter than the last one, as after a rejection.
+        refresh: stages after which the radius is estimated again, unless two stages seem to do;
+            it also is when a step is shorter than the last one, as after a rejection.
         differentiation: "forward" or "reverse", the mode that derivatives of the solve support.
         ledger: report every attempt to an `ode.Ledger`, which must then be the controller.
 
@@ -152,6 +155,7 @@ class RKC2(diffrax.AbstractAdaptiveSolver):
             known=jnp.asarray(False),
             direction=probe(y0) if self.spectral_radius is None else None,
             radius=jnp.zeros((), _real_dtype(y0)),
+            slope=jnp.zeros((), _real_dtype(y0)),
             length=jnp.zeros_like(t0),
             age=jnp.asarray(self.refresh, jnp.int32),
             work=Work(zero, zero, zero, zero),
@@ -187,7 +191,14 @@ class RKC2(diffrax.AbstractAdaptiveSolver):
             jnp.maximum(state.work.largest_stages, stages),
         )
         following = RKC2State(
-            result.last, stages > 0, estimate.direction, estimate.value, h, age + stages, work
+            field=result.last,
+            known=stages > 0,
+            direction=estimate.direction,
+            radius=estimate.value,
+            slope=_slope(result, state.slope),
+            length=h,
+            age=age + stages,
+            work=work,
         )
         if self.ledger:
             # Nine tenths: the radius may be larger where the next step begins.
@@ -210,7 +221,12 @@ class RKC2(diffrax.AbstractAdaptiveSolver):
         # The only trace of a rejection: the next attempt is shorter than the last accepted step.
         shorter = h < 0.999 * state.length
         unknown = state.length == 0
-        due = (state.age >= self.refresh) | shorter
+        length, least = h.astype(state.radius.dtype), stability_interval(2)
+        value = lax.stop_gradient(jnp.maximum(state.radius, state.slope))
+        # Where two stages seem to do, no product is worth its price: if they do not, the error
+        # estimate will say so, and the attempt after a rejection asks for an accurate radius.
+        mild = ~(shorter | unknown) & (length * self.safety * value <= least)
+        due = ((state.age >= self.refresh) | shorter) & ~mild
 
         def product(vector):
             return jax.jvp(lambda x: rate(frozen, x), (point,), (vector,))[1]
@@ -218,11 +234,22 @@ class RKC2(diffrax.AbstractAdaptiveSolver):
         estimate = spectral_radius(
             product,
             lax.stop_gradient(state.direction),
-            lax.stop_gradient(state.radius),
-            tolerance=jnp.where(shorter | unknown, 0.01, 0.05),
+            value,
+            tolerance=jnp.where(shorter | unknown, 0.01, _SETTLED),
             max_products=jnp.where(due, 50, 0),
+            enough=least / (_MARGIN * length),
         )
-        return lax.stop_gradient(estimate), jnp.where(due, 0, state.age)
+        # A rough estimate is continued in the next step, from where it stopped.
+        settled = jnp.where(estimate.change <= _SETTLED, 0, self.refresh)
+        return lax.stop_gradient(estimate), jnp.where(due, settled, state.age)
+
+
+def _slope(step, previous):
+    """|F1 - F0| / |y1 - y0|, a lower estimate of the radius for which nothing is evaluated."""
+    change = normalised(jax.tree.map(jnp.subtract, step.last, step.first))[1]
+    length = normalised(step.increment)[1]
+    slope = change / jnp.where(length > 0, length, 1)
+    return lax.stop_gradient(jnp.where(jnp.isfinite(slope), slope, previous).astype(previous.dtype))
 
 
 def _real_dtype(tree):

@@ -106,6 +106,23 @@ def test_heat_equation_needs_few_evaluations():
     assert cost * 20 < int(peer.stats["num_steps"]) * 6
 
 
+def test_mild_problems_pay_for_few_products():
+    """Theorem: where two stages are stable, no product can save a stage."""
+    found = solve(lambda t, y, args: -y, jnp.linspace(0.5, 1.5, 50), (0.0, 4.0), rtol=1e-3)
+    work = ode.work(found)
+    assert int(work["largest_stages"]) == 2
+    assert int(work["products"]) <= 2
+
+
+def test_stiffness_that_no_motion_shows():
+    """Closed form: one stiff direction among a thousand, where the start lies exactly still."""
+    rates = jnp.full(1000, 0.1).at[-1].set(1e4)
+    y0 = jnp.ones(1000).at[-1].set(0.0)
+    found = solve(lambda t, y, args: -rates * y, y0, (0.0, 10.0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found.ys[-1], y0 * np.exp(-1.0), atol=5e-4)
+    assert int(found.stats["num_rejected_steps"]) <= 2
+
+
 def test_stays_stable_in_float32():
     """Closed form: a linear relaxation to its fixed point."""
     y0 = jnp.ones(40, jnp.float32)
