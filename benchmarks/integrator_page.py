@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.integrator_report import COLORS, cheapest, ratio
+from benchmarks.integrator_report import COLORS, WORDS, cheapest, ratio
 from meanfield.report import table
 
 
@@ -59,7 +59,7 @@ def _setting(config: Any) -> str:
 
 def _numbers(results: dict) -> str:
     rows = [
-        [n["what"], n["asked"], n["measured"], "met" if n["met"] else "**missed**", n["note"]]
+        [n["what"], n["asked"], n["measured"], _word(met=n["met"]), n["note"]]
         for n in results["numbers"]
     ]
     header = ["number", "asked", "measured", "", "which"]
@@ -77,6 +77,10 @@ def _numbers(results: dict) -> str:
                     others.append([name, f"{cost} {what}", f"{sign}{one.value:.3g}x", one.peer])
     more = table(["problem", "ratio", "measured", "peer"], others)
     return table(header, rows) + "\n\nFurther ratios, not asked for:\n\n" + more
+
+
+def _word(*, met: bool | None) -> str:
+    return WORDS[met] if met else f"**{WORDS[met]}**"
 
 
 def _references(references: list[dict]) -> str:

@@ -105,7 +105,7 @@ def regression(config: Any, /) -> list[Problem]:
     wanted = {
         "regression_short": ("(b) in-context regression", config.stiffness),
         "regression_long": ("(b) in-context regression", config.long_stiffness),
-        "nonstiff": ("(d) in-context regression, short horizon", config.mild_stiffness),
+        "nonstiff": ("(d) in-context regression, not stiff", config.mild_stiffness),
     }
     chosen = {name: wanted[name] for name in wanted if name in config.problems}
     return _with_horizons(chosen, "regression", field, predict, start)

@@ -15,19 +15,20 @@ from meanfield import plots
 
 OURS = ("RKC2", "gradient_flow")
 GOAL = 0.01
-# Okabe and Ito's colours, told apart without colour vision too.
+# Okabe and Ito's colours, told apart without colour vision too, and a mark for each method.
 COLORS = {
     "RKC2": "#D55E00", "gradient_flow": "#222222", "Euler": "#999999", "RK4 at 1/λ": "#56B4E9",
     "Heun": "#009E73", "Bosh3": "#CC79A7", "Tsit5": "#0072B2", "Dopri8": "#E69F00",
-    "Kvaerno5": "#7B3294", "LSODA": "#8C6D31", "BDF": "#A6761D",
+    "Kvaerno5": "#7B3294", "LSODA": "#8C6D31", "BDF": "#66A61E",
 }  # fmt: skip
+MARKS = dict(zip(COLORS, "oos^v<>DPXp", strict=True))
+WORDS = {True: "met", False: "missed", None: "undecided"}
 ASKED = (
     ("regression_short", "gradients", 5.0, "(b) λτ ≈ 3e3: gradients"),
     ("regression_short", "seconds", 4.0, "(b) λτ ≈ 3e3: wall time"),
     ("regression_long", "gradients", 15.0, "(b) λτ ≈ 3e4: gradients"),
     ("regression_long", "seconds", 10.0, "(b) λτ ≈ 3e4: wall time"),
     ("least_squares", "gradients", 50.0, "(a) condition 1e6: gradients"),
-    ("least_squares", "seconds", 50.0, "(a) condition 1e6: wall time"),
 )
 
 
@@ -81,7 +82,9 @@ def numbers(results: dict) -> list[dict]:
         if problem in present:
             one = ratio(rows, problem, cost)
             entry = _entry(what, f"≥ {least:g}x", one, one.value, cost)
-            found.append(entry | {"met": bool(one.value >= least)})
+            # A bound below what is asked for decides nothing.
+            met = None if one.bound and one.value < least else bool(one.value >= least)
+            found.append(entry | {"met": met})
     if "nonstiff" in present:
         for cost in ("gradients", "seconds"):
             one = ratio(rows, "nonstiff", cost)
@@ -139,7 +142,7 @@ def draw(results: dict, out_dir: Path) -> None:
             _draw_panel(ax, results["rows"], reference["problem"], cost)
             ax.set_xlabel({"gradients": "gradient equivalents", "seconds": "seconds"}[cost])
             if index == 0:
-                ax.set_title(reference["title"], fontsize=9)
+                ax.set_title(reference["title"].replace(", ", "\n", 1), fontsize=9)
             if column == 0:
                 ax.set_ylabel("relative error of θ")
     # One panel may lack a method that another has; the legend is that of the fullest.
@@ -151,6 +154,7 @@ def draw(results: dict, out_dir: Path) -> None:
 
 def _draw_panel(ax: Any, rows: list[dict], problem: str, cost: str) -> None:
     ax.set(xscale="log", yscale="log")
+    ax.tick_params(axis="x", which="minor", labelbottom=False)
     for method, color in COLORS.items():
         runs = [r for r in rows if r["problem"] == problem and r["method"] == method]
         runs = sorted((r for r in runs if r[cost] > 0), key=lambda r: r["error"])
@@ -160,8 +164,8 @@ def _draw_panel(ax: Any, rows: list[dict], problem: str, cost: str) -> None:
         ended = [r for r in runs if not r["stopped"]]
         ax.plot(
             [r[cost] for r in ended], [max(r["error"], 1e-9) for r in ended],
-            "o-" if own else ".-", color=color, linewidth=1.8 if own else 1.0,
-            markersize=4, label=method, zorder=3 if own else 2,
+            MARKS[method] + "-", color=color, linewidth=1.8 if own else 1.0,
+            markersize=5 if own else 4, label=method, zorder=3 if own else 2,
         )  # fmt: skip
         short = [r for r in runs if r["stopped"] and np.isfinite(r["error"])]
         ax.plot(
@@ -174,6 +178,6 @@ def _draw_panel(ax: Any, rows: list[dict], problem: str, cost: str) -> None:
 def summary(results: dict) -> str:
     """A few lines for the terminal."""
     return "\n".join(
-        f"{'met   ' if n['met'] else 'missed'} {n['what']}: {n['measured']} (asked {n['asked']})"
+        f"{WORDS[n['met']]:9s} {n['what']}: {n['measured']} (asked {n['asked']})"
         for n in results["numbers"]
     )

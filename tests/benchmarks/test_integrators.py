@@ -108,7 +108,7 @@ def test_tiny_run(tiny):
         assert not row["stopped"]
         assert row["error"] < (3e-3 if row["setting"] > 1e-3 else 3e-4)
         assert row["sharpness_error"] < 1e-6
-    assert [bool(n["met"]) == n["met"] for n in results["numbers"]]
+    assert {n["met"] for n in results["numbers"]} <= {True, False, None}
     arrays, manifest = store.load_run(tiny)
     assert len(arrays["error"]) == len(results["rows"])
     assert manifest["device"]["x64"]
