@@ -25,7 +25,7 @@ help: ## list these targets
 
 setup: $(READY) ## make .venv from requirements.lock (done by every other target)
 
-demo: $(READY) ## the main experiment on real images; OUT=folder, ARGS="--seeds 1 ..."
+demo: $(READY) ## the main experiment on real images; OUT=folder, ARGS="--seeds 2 --quiet"
 	@$(PY) -m experiments vit_heads --out $(OUT) $(ARGS)
 
 test: $(READY) ## the whole test suite; ARGS="tests/nn -x" for a part of it

@@ -1,8 +1,7 @@
 """``python -m experiments``."""
 
-import sys
-
 from experiments._cli import main
+from meanfield import command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.end(main)

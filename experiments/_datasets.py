@@ -150,9 +150,21 @@ def _every_fifth(labels: Int[np.ndarray, " n"]) -> np.ndarray:
 
 
 def _members(path: Path) -> dict[str, np.ndarray]:
-    if not path.exists():
-        raise ValueError(f"data must be an .npz file, got {path}, which does not exist")
-    if not (path.is_file() and zipfile.is_zipfile(path)):
+    try:
+        path.stat()
+        archived = path.is_file()
+        if archived:
+            # Of a path, is_zipfile says False even where it may not read.
+            with path.open("rb") as file:
+                archived = zipfile.is_zipfile(file)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(f"data must be an .npz file, got {path}, which does not exist") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ValueError(
+            f"data must be an .npz file that can be read, got {str(path)!r} ({reason})"
+        ) from None
+    if not archived:
         raise ValueError(f"data must be an .npz file with x_train and y_train, got {path}")
     members = {}
     try:

@@ -17,10 +17,12 @@ import errno
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from meanfield import checks, flags, report, store
 
@@ -78,6 +80,34 @@ def main(
         print("\ninterrupted: nothing was written", file=sys.stderr)
         return 130
     return 0
+
+
+def end(front: Callable[[], int], /) -> NoReturn:
+    """Ends the process with the exit status of ``front``, whatever its threads still compute.
+
+    Args:
+        front: The command line of this process.
+
+    Raises:
+        SystemExit: With that status.
+
+    >>> end(lambda: 2)
+    Traceback (most recent call last):
+    SystemExit: 2
+    """
+    try:
+        status = front()
+    except Exception:  # noqa: BLE001, shown as Python itself would
+        sys.excepthook(*sys.exc_info())
+        status = 1
+    others = [thread for thread in threading.enumerate() if thread.daemon and thread.is_alive()]
+    if status != 0 and others:
+        # A failed run abandons its threads. One that computes in XLA while the interpreter is
+        # taken down aborts the process: "terminate called ...", and status 134 for 130.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def in_development() -> bool:

@@ -11,6 +11,7 @@ import toy_program
 from meanfield import command, store
 
 PROGRAMS = {"toy": "toy_program"}
+ROOT = toy_program.__file__.rpartition("/tests/")[0]
 
 
 @pytest.fixture(autouse=True)
@@ -133,6 +134,9 @@ def test_help_shows_the_defaults_of_the_preset(capsys):
         (["toy", "--out", "full/file"], "got full/file, which is a file"),
         (["toy", "--out", "full/file/run"], "out must be where files can be written"),
         (["toy", "--out", "/proc/run"], "out must be where files can be written"),
+        (["toy", "--out", "a" * 300], "out must be where files can be written"),
+        (["toy", "--out", "new/" + "a" * 300], "out must be where files can be written"),
+        (["toy", "--fail", "value", "--out", "new/deep/run"], "error: bandwidth must be > 0"),
     ],
 )
 def test_bad_input_is_one_sentence(capsys, place, words, sentence):
@@ -141,7 +145,7 @@ def test_bad_input_is_one_sentence(capsys, place, words, sentence):
     (place / "full" / "file").touch()
     before = sorted(place.rglob("*"))
     assert sentence in refused(capsys, *words)
-    assert [path for path in sorted(place.rglob("*")) if path.name != "runs"] == before
+    assert sorted(place.rglob("*")) == before
 
 
 @pytest.mark.parametrize("words", [["--heads", "0"], ["--weight-decay", "small"]])
@@ -175,6 +179,33 @@ def test_bugs_keep_their_traceback(place):
     assert not list(place.iterdir())
 
 
+def ended(front):
+    """A process that ends with ``front``, a daemon thread of it still at work."""
+    program = (
+        "import threading, time; from meanfield import command;"
+        "threading.Thread(target=time.sleep, args=(60,), daemon=True).start();"
+        f"command.end({front})"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def test_end_keeps_status_and_output():
+    """Closed form: what was said reaches the reader, the status is that of the front."""
+    for status in (0, 2, 130):
+        done = ended(f"lambda: print('said') or {status}")
+        assert (done.returncode, done.stdout, done.stderr) == (status, "said\n", "")
+
+
+def test_end_shows_bugs():
+    """House rule: a bug keeps its traceback and gives status 1, threads or none."""
+    done = ended("lambda: 1 // 0")
+    assert done.returncode == 1
+    assert done.stderr.startswith("Traceback")
+    assert done.stderr.endswith("ZeroDivisionError: integer division or modulo by zero\n")
+
+
 def test_developers_see_tracebacks(monkeypatch):
     """House rule: under python -X dev a ValueError is shown from where it comes."""
     monkeypatch.setattr(command, "in_development", lambda: True)
@@ -203,9 +234,8 @@ def test_the_package_needs_no_tyro():
         "sys.path.append('tests');"
         "sys.exit(command.main({'toy': 'toy_program'}, ['toy'], prog='p', kind='toy'))"
     )
-    root = toy_program.__file__.rpartition("/tests/")[0]
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
     assert done.stderr == "error: command lines need tyro: pip install 'meanfield[experiments]'\n"

@@ -73,13 +73,14 @@ def open_run(out: str | Path, *, experiment: str, config: Any = None) -> Iterato
         "commit": provenance.commit(),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-    partial = _partial(final)
+    partial, made = _partial(final)
     try:
         yield Draft(directory=partial, opening=opening, clock=time.monotonic())
         if not (partial / "manifest.json").exists():
             raise ValueError(f"the run {final.name} has no record: call save_record in its block")
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
+        _unmake(made)
         raise
     _publish(partial, final)
 
@@ -175,14 +176,31 @@ def _vacant(out: Path) -> Path:
     return path
 
 
-def _partial(final: Path) -> Path:
+def _partial(final: Path) -> tuple[Path, list[Path]]:
+    """The hidden directory of a run, and the parents made for it, the innermost first."""
     partial = final.with_name(f".{final.name}.partial-{secrets.token_hex(4)}")
+    made: list[Path] = []
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
+        missing = [parent for parent in partial.parents if not parent.exists()]
+        for parent in reversed(missing):
+            # Another run may make the same parent meanwhile; then it is not ours to remove.
+            with contextlib.suppress(FileExistsError):
+                parent.mkdir()
+                made.insert(0, parent)
         partial.mkdir()
-    except OSError as error:
-        raise ValueError(_unwritable(final, error)) from None
-    return partial
+    except BaseException as error:
+        _unmake(made)
+        if isinstance(error, OSError):
+            raise ValueError(_unwritable(final, error)) from None
+        raise
+    return partial, made
+
+
+def _unmake(made: list[Path]) -> None:
+    # Only what is empty: another run may have moved in.
+    with contextlib.suppress(OSError):
+        for parent in made:
+            parent.rmdir()
 
 
 def _unwritable(out: Path, error: Exception) -> str:

@@ -1,5 +1,7 @@
 import ast
 import importlib.util
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,13 +10,19 @@ import pytest
 
 import benchmarks.__main__ as benchmarks
 from experiments import _cli, _report
+from meanfield import flags
 
 ROOT = Path(_cli.__file__).parents[1]
 
 
-def python(*words):
+def python(*words, cwd=ROOT):
     return subprocess.run(
-        [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, *words],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -64,6 +72,28 @@ def test_every_program_has_its_face(module):
     for name in ("SUMMARY", "Config", "PRESETS", "run"):
         assert f"'{name}'" in names
     assert {"tiny", "default"} <= set(importlib.import_module(module).PRESETS)
+
+
+def test_a_refused_run_leaves_no_directory(tmp_path):
+    """House rule: data that cannot be read end with status 2; new parents of the run go too."""
+    for words in (["none.npz", "--out", "a/b/c"], ["a" * 300]):
+        done = python("-m", "experiments", "vit_heads", "--data", *words, cwd=tmp_path)
+        assert done.returncode == 2, done.stderr
+        assert done.stderr.startswith("error: data must be an .npz file")
+        assert done.stderr.count("\n") == 1
+        assert not list(tmp_path.iterdir())
+
+
+def test_the_examples_of_make_are_accepted():
+    """Closed form: the flags that ``make help`` offers for the demo are flags it takes."""
+    (offered,) = re.findall(
+        r'^demo: .*ARGS="(.*?)"', (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    module = importlib.import_module(_cli.EXPERIMENTS["vit_heads"])
+    choices = flags.parse(
+        offered.split(), presets=module.PRESETS, prog="demo", summary="", data=True
+    )
+    assert choices.config.seeds >= 2
 
 
 def test_report_parts():

@@ -1,5 +1,7 @@
+import errno
 import hashlib
 import io
+import os
 import zipfile
 
 import numpy as np
@@ -196,3 +198,29 @@ def test_missing_files_are_named(tmp_path):
         _datasets.images_from_npz(_datasets.Path("nowhere.npz"))
     with pytest.raises(ValueError, match=r"data must be an [.]npz file with x_train"):
         _datasets.images(tmp_path)
+
+
+def test_unreachable_files_are_named(tmp_path, monkeypatch):
+    """House rule: a path the system refuses to look at is one sentence, not its OSError."""
+    loop = tmp_path / "loop.npz"
+    loop.symlink_to(loop)
+    for path in (tmp_path / ("a" * 300), loop, _datasets.Path("nul\0byte")):
+        with pytest.raises(ValueError, match="data must be an [.]npz file that can be read, got"):
+            _datasets.images_from_npz(path)
+
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    (tmp_path / "images.npz").touch()
+    # The file itself, then a parent: rights do not bind a superuser, so they are played here.
+    for call in ("open", "stat"):
+        monkeypatch.setattr(_datasets.Path, call, refuse)
+        with pytest.raises(ValueError, match="images[.]npz' .Permission denied"):
+            _datasets.images_from_npz(tmp_path / "images.npz")
+
+
+def test_a_file_below_a_file_does_not_exist(tmp_path):
+    """House rule: neither does what is said to lie in a file."""
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="which does not exist"):
+        _datasets.images_from_npz(tmp_path / "file" / "images.npz")

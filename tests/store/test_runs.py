@@ -62,6 +62,25 @@ def test_failure_leaves_nothing(tmp_path, failure):
     assert not list(tmp_path.iterdir())
 
 
+def test_failure_removes_only_the_parents_it_made(tmp_path):
+    """Invariance: new parents go with a failed run, but none that was there or is in use."""
+
+    def fail(out, *, neighbour=None):
+        with store.open_run(out, experiment="toy"):
+            if neighbour:
+                neighbour.touch()
+            raise RuntimeError
+
+    (tmp_path / "old").mkdir()
+    for out in (tmp_path / "old" / "run", tmp_path / "old" / "a" / "b" / "run"):
+        with pytest.raises(RuntimeError):
+            fail(out)
+        assert [path.name for path in tmp_path.rglob("*")] == ["old"]
+    with pytest.raises(RuntimeError):
+        fail(tmp_path / "new" / "a" / "run", neighbour=tmp_path / "new" / "other")
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["other"]
+
+
 def test_a_record_is_required(tmp_path):
     """House rule: a run directory without a record does not come into being."""
     with (
@@ -109,7 +128,7 @@ def test_refuses_bad_places_before_computing(tmp_path, spoil, sentence):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("out", ["/proc/run", "a" * 300, "nul\0byte", "/"])
+@pytest.mark.parametrize("out", ["/proc/run", "a" * 300, "new/" + "a" * 300, "nul\0byte", "/"])
 def test_refuses_unwritable_places(tmp_path, monkeypatch, out):
     """House rule: a place where no directory can be made is refused before computing."""
     monkeypatch.chdir(tmp_path)
@@ -118,6 +137,7 @@ def test_refuses_unwritable_places(tmp_path, monkeypatch, out):
         store.open_run(out, experiment="toy"),
     ):
         pytest.fail("the block ran")
+    assert not list(tmp_path.iterdir())
     assert not list(tmp_path.iterdir())
 
 
