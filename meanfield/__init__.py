@@ -14,13 +14,17 @@ References:
     Song et al. 2024, *Unraveling the Gradient Descent Dynamics of Transformers*, arXiv 2411.07538.
 """
 
+import importlib
 from importlib import metadata
+from types import ModuleType
 
 from meanfield import flow, measure, nn, ode
 from meanfield.flow import descent, empirical_risk, energy, gradient_field, gradient_flow
 from meanfield.nn import attention, mlp, model, network
 
 __version__ = metadata.version("meanfield")
+
+_ON_DEMAND = ("plots", "rates", "store", "tasks")
 
 __all__ = [
     "attention",
@@ -37,3 +41,10 @@ __all__ = [
     "nn",
     "ode",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    # Flows need neither scipy nor matplotlib: these rooms are imported when they are first named.
+    if name in _ON_DEMAND:
+        return importlib.import_module(f"meanfield.{name}")
+    raise AttributeError(f"module 'meanfield' has no attribute {name!r}")

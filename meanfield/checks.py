@@ -45,7 +45,9 @@ def non_negative(name: str, value: float) -> float:
     >>> non_negative("weight_decay", 0.0)
     0.0
     """
-    if not (math.isfinite(value) and value >= 0):
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number >= 0, got {value}")
+    if value < 0:
         raise ValueError(f"{name} must be >= 0, got {value}")
     return value
 

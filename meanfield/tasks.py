@@ -9,7 +9,7 @@ Trap: the label of the query carries noise like every other, so no predictor has
 noise^2 / 2.
 
 References:
-    Gao et al., arXiv 2410.23610, section 2 (the query is the last token, its label slot is empty);
+    Gao et al., arXiv 2410.23610 (the query is the last token, its label slot is empty);
     Garg et al., arXiv 2208.01066 (linear regression in context).
 """
 

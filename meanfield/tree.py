@@ -1,6 +1,6 @@
 """Trees of arrays as vectors of one inner-product space.
 
-A *prefix* of a tree gives one scalar to each of its branches: ``Theta(embed=1.0, blocks=(96.0,
+A *prefix* of a tree gives one scalar to each of its branches: ``Theta(embedding=1.0, blocks=(96.0,
 96.0), readout=1.0)`` is a prefix of every ``Theta``. Time scales and decay scales are prefixes, so
 a scaling law costs a handful of numbers and not a copy of the network.
 

@@ -175,7 +175,7 @@ def test_teacher_inside_jit():
         ({"context": 0}, "context must be an integer >= 1, got 0"),
         ({"dim": -2}, "dim must be an integer >= 1, got -2"),
         ({"noise": -0.1}, "noise must be >= 0, got -0.1"),
-        ({"noise": np.nan}, "noise must be >= 0, got nan"),
+        ({"noise": np.nan}, "noise must be a finite number >= 0, got nan"),
     ],
 )
 def test_refused_prompts(change, message):

@@ -8,7 +8,7 @@ One trap: the gradient handed to the optimiser already holds the decay and the t
 transformation that normalises gradients, such as Adam, divides s out again and couples the decay.
 
 References:
-    Gao et al. 2024, arXiv 2410.23610, Section 3 (gradient descent as a discretised flow).
+    Gao et al. 2024, arXiv 2410.23610 (gradient descent as a discretised flow).
 """
 
 import functools
@@ -21,7 +21,7 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from meanfield import checks
-from meanfield.flow.gradient import GradientField, check_field
+from meanfield.flow.gradient import GradientField, check_energy, check_field
 from meanfield.flow.observables import Observe, observables, observed
 from meanfield.flow.record import COMPLETED, DIVERGED, Record, rows
 
@@ -50,7 +50,8 @@ def descent(
         and the record keeps the last finite parameters.
 
     Raises:
-        ValueError: If the numbers of steps do not increase, or theta is not finite.
+        ValueError: If the numbers of steps do not increase, or theta or the energy at the start is
+            not finite.
 
     >>> from meanfield import flow
     >>> field = flow.gradient_field(lambda theta: theta**2 / 2)
@@ -65,6 +66,7 @@ def descent(
     theta = jax.tree.map(jnp.asarray, theta)
     checks.finite("theta", theta)
     check_field(field, theta)
+    check_energy(field, theta)
     (count, theta, alive), saved, reached = _descend(
         optimizer, field, theta, jnp.asarray(saves), observables(observe)
     )

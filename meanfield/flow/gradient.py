@@ -12,6 +12,7 @@ References:
     Gao et al. 2024, arXiv 2410.23610, eq. (9), (21); Ding et al., eq. (3).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -119,11 +120,36 @@ def check_field(field: Callable[..., PyTree], theta: PyTree, /) -> None:
     ode.check_rate(lambda t, y: (_rate if remembered else _call)(field, t, y), 0.0, theta)
 
 
+def check_energy(field: GradientField, theta: PyTree, /) -> None:
+    """Checks, by one evaluation, that the energy is finite where a run starts.
+
+    Args:
+        field: The field.
+        theta: Parameters at the start.
+
+    Raises:
+        ValueError: If the energy is NaN or infinite there.
+
+    >>> check_energy(gradient_field(lambda theta: theta**2), jnp.array(1.0))
+    """
+    value = float(_value(field.energy, theta))
+    if not math.isfinite(value):
+        raise ValueError(
+            f"the energy at the start must be finite, got {value}: "
+            "check labels, data and the initial scale"
+        )
+
+
 def _call(field: Callable[..., PyTree], time: Any, theta: PyTree) -> PyTree:
     return field(time, theta)
 
 
 _rate = jax.jit(_call)
+
+
+@jax.jit
+def _value(energy: Risk, theta: PyTree) -> Any:
+    return energy(theta)
 
 
 def _ones(theta: PyTree) -> float:

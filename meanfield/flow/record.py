@@ -2,7 +2,7 @@ r"""The record of a training run, continuous or discrete, and its energy balance
 
 Along the exact flow, dQ/dtau = -dD/dtau with the dissipated energy D, so
 
-    residual(tau) = |Q(0) - Q(tau) - D(tau)| / max |Q(0) - Q(.)|
+    residual(tau) = |Q(0) - Q(tau) - D(tau)| / max_{t <= tau} |Q(0) - Q(t)|
 
 measures how far a computed run is from the gradient flow, without a second run.
 
@@ -30,7 +30,8 @@ class EnergyBalance(NamedTuple):
     Attributes:
         energy: Q.
         dissipated: D, the integral of sum s |grad Q|^2.
-        residual: |Q(0) - Q - D| relative to the largest decrease of Q so far.
+        residual: |Q(0) - Q - D| relative to the largest change of Q so far; NaN where Q or D is not
+            finite.
     """
 
     energy: Float[np.ndarray, "t"]
@@ -65,8 +66,10 @@ class Record(NamedTuple):
 
     @property
     def worst_balance(self) -> float:
-        """Largest relative residual of the energy balance; NaN for descent."""
-        return float("nan") if self.balance is None else float(np.max(self.balance.residual))
+        """Largest relative residual of the energy balance; NaN without one, or without rows."""
+        if self.balance is None or not len(self.balance.residual):
+            return float("nan")
+        return float(np.max(self.balance.residual))
 
 
 def energy_balance(
@@ -86,15 +89,19 @@ def energy_balance(
     """
     if not len(energy):
         return EnergyBalance(energy, dissipated, energy)
-    drop = energy[0] - energy
-    scale = np.maximum.accumulate(np.abs(drop))
-    drift = np.abs(drop - dissipated)
-    residual = np.divide(drift, scale, out=np.zeros_like(drift), where=scale > 0)
+    with np.errstate(invalid="ignore", over="ignore"):
+        drop = energy[0] - energy
+        drift = np.abs(drop - dissipated)
+    known = np.isfinite(drift)
+    # One time without an energy must not silence the later ones.
+    scale = np.maximum.accumulate(np.where(known, np.abs(drop), 0))
+    residual = np.divide(drift, scale, out=np.zeros_like(drift), where=known & (scale > 0))
+    residual[~known] = np.nan
     return EnergyBalance(energy, dissipated, residual)
 
 
 def balance_warnings(balance: EnergyBalance, bound: float, /) -> tuple[str, ...]:
-    """One sentence if the energy balance is off by more than a bound, else nothing.
+    """Sentences on a balance that is off by more than a bound, or unknown; nothing if it passes.
 
     Args:
         balance: The energy balance.
@@ -103,13 +110,21 @@ def balance_warnings(balance: EnergyBalance, bound: float, /) -> tuple[str, ...]
     >>> balance_warnings(energy_balance(np.array([2.0, 1.0]), np.array([0.0, 0.9])), 0.2)
     ()
     """
-    worst = float(np.max(balance.residual, initial=0.0))
-    if worst <= bound:
-        return ()
-    return (
-        f"the energy balance is off by {100 * worst:.2g} %, more than {100 * bound:.2g} %: this is "
-        "the gradient flow only to that accuracy; lower rtol",
-    )
+    unknown = np.isnan(balance.residual)
+    sentences = []
+    if np.any(unknown):
+        sentences.append(
+            f"the energy balance is unknown at {np.sum(unknown)} of {len(unknown)} saved times, "
+            "where the energy or what it dissipated is not finite: check labels, data and the "
+            "initial scale"
+        )
+    worst = float(np.max(balance.residual, initial=0.0, where=~unknown))
+    if worst > bound:
+        sentences.append(
+            f"the energy balance is off by {100 * worst:.2g} %, more than {100 * bound:.2g} %: "
+            "this is the gradient flow only to that accuracy; lower rtol"
+        )
+    return tuple(sentences)
 
 
 def rows(tree: PyTree, kept: int) -> PyTree[np.ndarray]:

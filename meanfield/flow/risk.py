@@ -12,7 +12,7 @@ accumulated chunk by chunk, which is what this risk's differentiation rule does;
 derivative therefore costs a whole gradient.
 
 References:
-    Gao et al. 2024, arXiv 2410.23610, Section 3 (R and Q).
+    Gao et al. 2024, arXiv 2410.23610 (R and Q).
 """
 
 from collections.abc import Callable
@@ -56,9 +56,15 @@ def cross_entropy(logits: Float[Array, "c"], label: Any, /) -> Scalar:
         logits: One number per class.
         label: The integer class. The loss of a label that is no class is NaN.
 
+    Raises:
+        ValueError: If the label is not an integer.
+
     >>> float(cross_entropy(jnp.zeros(2), 1).round(4))
     0.6930999755859375
     """
+    dtype = jnp.result_type(label)
+    if not jnp.issubdtype(dtype, jnp.integer):
+        raise ValueError(f"labels must be whole numbers, got {dtype}")
     # A label that is no class must not pass for the last one.
     chosen = jnp.asarray(logits).at[label].get(mode="fill", fill_value=jnp.nan)
     return jax.nn.logsumexp(logits) - jnp.where(jnp.asarray(label) >= 0, chosen, jnp.nan)
@@ -93,7 +99,7 @@ def empirical_risk(
             unknown.
 
     References:
-        Gao et al. 2024, arXiv 2410.23610, Section 3.
+        Gao et al. 2024, arXiv 2410.23610.
 
     >>> risk = empirical_risk(lambda theta, x: theta * x, jnp.ones(4), jnp.zeros(4), chunk=2)
     >>> float(risk(jnp.array(3.0))), float(jax.grad(risk)(jnp.array(3.0)))
@@ -132,7 +138,7 @@ def energy(
         ValueError: If ``weight_decay`` is negative.
 
     References:
-        Gao et al. 2024, arXiv 2410.23610, Section 3.
+        Gao et al. 2024, arXiv 2410.23610.
 
     >>> decayed = energy(lambda theta: 0.0, lambda theta: 1.0, weight_decay=0.5)
     >>> float(decayed(jnp.array([2.0])))

@@ -5,7 +5,7 @@ r"""The gradient flow, solved as an ordinary differential equation.
 with the dissipated energy D carried beside the state at no extra gradient, so that every run
 certifies itself by the energy balance
 
-    residual(tau) = |Q(0) - Q(tau) - D(tau)| / (Q(0) - Q(tau)),
+    residual(tau) = |Q(0) - Q(tau) - D(tau)| / max_{t <= tau} |Q(0) - Q(t)|,
 
 which is zero on the exact flow and of the solver's order on a computed one. The error of D counts
 in the choice of the step beside the root mean square error of theta.
@@ -30,7 +30,7 @@ from jaxtyping import Array, Float, PyTree
 
 from meanfield import checks, ode
 from meanfield.flow import progress as bars
-from meanfield.flow.gradient import GradientField, check_field
+from meanfield.flow.gradient import GradientField, check_energy, check_field
 from meanfield.flow.guard import Guarded
 from meanfield.flow.observables import Observe, observables, observed
 from meanfield.flow.record import (
@@ -85,7 +85,7 @@ def gradient_flow(
         The record. A flow that diverges stops; the record says when and why, and keeps the rest.
 
     Raises:
-        ValueError: If times, theta, tolerances or shapes do not fit the rules above.
+        ValueError: If an argument breaks these rules, or the energy at the start is not finite.
 
     References:
         Gao et al. 2024, arXiv 2410.23610, eq. (9), (21).
@@ -97,22 +97,22 @@ def gradient_flow(
     """
     times = _times(ts)
     theta = jax.tree.map(jnp.asarray, theta)
-    checks.finite("theta", theta)
     ode.check_tolerances(rtol, atol)
     checks.count("max_steps", max_steps)
-    check_field(field, theta)
-    dtype = jnp.result_type(*jax.tree.leaves(theta))
+    dtype = _check_start(field, theta, times)
+    functions = observables(observe)
     solution = _solve(
         field,
         theta,
         jnp.asarray(times, dtype),
-        observables(observe),
-        solver=ode.RKC2() if solver is None else solver,
+        functions,
+        solver=_adaptive(ode.RKC2() if solver is None else solver),
         tolerances=jnp.asarray([rtol, atol], dtype),
         max_steps=max_steps,
         meter=bars.meter(progress),
     )
-    return _record(solution, jax.tree.structure(theta), times, balance_bound)
+    saved = _saved(solution, field, theta, functions)
+    return _record(solution, jax.tree.structure(theta), times, saved, balance_bound)
 
 
 @eqx.filter_jit
@@ -155,6 +155,19 @@ def _solve(field, theta, times, functions, *, solver, tolerances, max_steps, met
     )
 
 
+def _saved(solution, field, theta, functions):
+    (reached, _), (saved, _) = cast(Any, (solution.ts, solution.ys))
+    kept = int(np.sum(np.isfinite(np.asarray(reached))))
+    # diffrax saves nothing before the first step is accepted; the start is known all the same.
+    return rows(saved, kept) if kept else rows(_first_row(field, theta, functions), 1)
+
+
+@jax.jit
+def _first_row(field, theta, functions):
+    row = observed(functions, theta), field.energy(theta), 0.0
+    return jax.tree.map(lambda value: jnp.asarray(value)[None], row)
+
+
 def _error_norm(scaled: Flowing) -> Scalar:
     # Among many parameters the one number D would not be heard; yet it is what certifies the run,
     # and an error in stiff directions shows in the energy long before it shows in theta.
@@ -162,10 +175,14 @@ def _error_norm(scaled: Flowing) -> Scalar:
 
 
 def _record(
-    solution: diffrax.Solution, structure: Any, times: np.ndarray, balance_bound: float
+    solution: diffrax.Solution,
+    structure: Any,
+    times: np.ndarray,
+    saved: tuple[Any, np.ndarray, np.ndarray],
+    balance_bound: float,
 ) -> Record:
-    (reached, (end,)), ((saved, energies, dissipated), last) = cast(Any, (solution.ts, solution.ys))
-    kept = int(np.sum(np.isfinite(np.asarray(reached))))
+    (_, (end,)), (_, last) = cast(Any, (solution.ts, solution.ys))
+    seen, energies, dissipated = saved
     end_time = float(end)
     leaves = [leaf[0] for leaf in last.leaves]
     statistics = {
@@ -175,10 +192,10 @@ def _record(
         **{name: int(count) for name, count in ode.work(solution).items()},
     }
     result, message = _outcome(solution.result, end_time, times[-1], statistics)
-    balance = energy_balance(np.asarray(energies)[:kept], np.asarray(dissipated)[:kept])
+    balance = energy_balance(energies, dissipated)
     return Record(
-        times=times[:kept],
-        observables=rows(saved, kept),
+        times=times[: len(energies)],
+        observables=seen,
         theta=jax.tree.unflatten(structure, leaves),
         end_time=end_time,
         result=result,
@@ -196,8 +213,8 @@ def _outcome(result: Any, end: float, horizon: float, statistics: dict) -> tuple
     if result == diffrax.RESULTS.max_steps_reached:
         return EXHAUSTED, f"{where}: {statistics['steps']} steps used up; raise max_steps or rtol"
     return DIVERGED, (
-        f"{where}: no step is small enough, the flow blows up or its energy is not finite there; "
-        "lower the initial scale, or raise weight_decay"
+        f"{where}: no smaller step leads on, for the flow blows up or its gradient is not finite; "
+        "check labels and data, lower the initial scale or raise weight_decay"
     )
 
 
@@ -211,3 +228,27 @@ def _times(ts: Any) -> np.ndarray:
     if not np.all(np.isfinite(times)) or np.any(np.diff(times) <= 0):
         raise ValueError(f"ts must be finite and increasing, got {times.tolist()}")
     return times
+
+
+def _check_start(field: GradientField, theta: PyTree, times: np.ndarray) -> Any:
+    checks.finite("theta", theta)
+    check_field(field, theta)
+    dtype = jnp.result_type(*jax.tree.leaves(theta))
+    with np.errstate(over="ignore"):
+        cast = times.astype(dtype).astype(float)
+    if not np.all(np.isfinite(cast)) or np.any(np.diff(cast) <= 0):
+        raise ValueError(
+            f"ts must be finite and increasing in {dtype}, got {times.tolist()}, which that "
+            "resolves no more; start at 0 or use float64"
+        )
+    check_energy(field, theta)
+    return dtype
+
+
+def _adaptive(solver: Any) -> diffrax.AbstractAdaptiveSolver:
+    if not isinstance(solver, diffrax.AbstractAdaptiveSolver):
+        raise ValueError(
+            "solver must be an instance of an adaptive diffrax solver, e.g. diffrax.Tsit5(), "
+            f"got {solver!r}"
+        )
+    return solver

@@ -10,7 +10,8 @@ and its mean over M heads by merged projections: one matrix product for the quer
 One trap: the usual multi-head attention is the *sum* over heads; it is M times the mean.
 
 References:
-    Gao et al. 2024, arXiv 2410.23610, Section 3 (encoder f).
+    Gao et al. 2024, arXiv 2410.23610 (encoder f; that it acts in a half-step of its own
+    is our reading of the paper).
 """
 
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from jaxtyping import Array, Float
 
 from meanfield.checks import count
 from meanfield.nn import inits, kernels
-from meanfield.nn.block import Block
+from meanfield.nn.block import Block, check_tokens
 from meanfield.notation import Mask, Tokens
 
 
@@ -63,7 +64,7 @@ def attention(
         ValueError: If a dimension is not a positive integer.
 
     References:
-        Gao et al. 2024, arXiv 2410.23610, Section 3.
+        Gao et al. 2024, arXiv 2410.23610.
 
     >>> attention(dim=8, head_dim=2).draw(jax.random.key(0)).output.shape
     (2, 8)
@@ -77,12 +78,12 @@ def attention(
     measure = measure or inits.scaled()
 
     def one(tokens: Tokens, head: Head, mask: Mask | None) -> Tokens:
-        _check_tokens(tokens, head)
+        check_tokens(tokens, head.query.shape[-2], "heads")
         mixing = weights(tokens @ head.query, tokens @ head.key, mask)
         return mixing @ (tokens @ head.value) @ head.output
 
     def mean(tokens: Tokens, heads: Head, mask: Mask | None) -> Tokens:
-        _check_tokens(tokens, heads)
+        check_tokens(tokens, heads.query.shape[-2], "heads")
         width, _, size = heads.query.shape
         queries, keys, values = (
             (tokens @ jnp.moveaxis(into, 0, 1).reshape(-1, width * size)).reshape(-1, width, size)
@@ -93,11 +94,3 @@ def attention(
         return mixed @ heads.output.reshape(width * size, -1) / width
 
     return Block(name="heads", particle=one, mean=mean, draw=lambda key: measure(key, template))
-
-
-def _check_tokens(tokens: Tokens, heads: Head) -> None:
-    if tokens.shape[-1] != heads.query.shape[-2]:
-        raise ValueError(
-            f"tokens must have the heads' dimension {heads.query.shape[-2]}, "
-            f"got tokens of shape {tokens.shape}"
-        )

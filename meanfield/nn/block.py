@@ -11,7 +11,7 @@ One trap: a mean by ``vmap`` over particles is several times slower than merged 
 ``mean`` where width matters.
 
 References:
-    Gao et al. 2024, arXiv 2410.23610, Section 3 (encoders f and h).
+    Gao et al. 2024, arXiv 2410.23610 (encoders f and h; half-steps: our reading of the paper).
 """
 
 from collections.abc import Callable
@@ -113,3 +113,22 @@ def check_particles(a_block: Block, particles: PyTree) -> None:
             )
     leading_axis(particles)
     leading_axis(particles, 1)
+
+
+def check_tokens(tokens: Tokens, dim: int, name: str) -> None:
+    """Nothing, if the tokens have the dimension of the particles that read them.
+
+    Args:
+        tokens: Tokens of one sample.
+        dim: Dimension of the particles.
+        name: What the particles are called in the message.
+
+    Raises:
+        ValueError: If the dimensions differ.
+
+    >>> check_tokens(jnp.ones((4, 3)), 3, "heads")
+    """
+    if tokens.shape[-1] != dim:
+        raise ValueError(
+            f"tokens must have the {name}' dimension {dim}, got tokens of shape {tokens.shape}"
+        )

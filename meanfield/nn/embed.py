@@ -13,7 +13,8 @@ One trap: embeddings and readouts are no particles: they train in time scale 1 a
 unless asked.
 
 References:
-    Gao et al. 2024, arXiv 2410.23610, Sections 3 and 5 (Read; patches and class token).
+    Gao et al. 2024, arXiv 2410.23610 (Read).
+    Dosovitskiy et al. 2021, arXiv 2010.11929 (patches and class token).
     Vaswani et al. 2017, arXiv 1706.03762, Section 3.5 (sinusoidal positions).
 """
 
@@ -77,12 +78,14 @@ def patches(
         positions: ``"learned"``, ``"sinusoidal"`` or ``"none"``.
 
     Raises:
-        ValueError: If the patch does not divide the image, or ``positions`` is unknown.
+        ValueError: If sizes do not fit each other, or ``positions`` is unknown.
 
     >>> vit = patches(shape=(8, 8, 1), patch=4, dim=16)
     >>> vit.apply(vit.init(jax.random.key(0)), jnp.ones((8, 8, 1)))[0].shape
     (5, 16)
     """
+    if len(shape) != 3:
+        raise ValueError(f"shape must be (height, width, channels), got {shape}")
     height, width, channels = (
         count(name, size) for name, size in zip(("height", "width", "channels"), shape, strict=True)
     )
@@ -120,7 +123,7 @@ def byte_text(
     Args:
         length: Longest sequence.
         dim: Token dimension d.
-        vocabulary: Number of ids, padding included.
+        vocabulary: Number of ids, padding included. A token whose id is outside is NaN.
         positions: ``"learned"``, ``"sinusoidal"`` or ``"none"``.
 
     Raises:
@@ -147,7 +150,10 @@ def byte_text(
                 f"a sequence must have at most {length} tokens, got {len(ids)}: "
                 "cut it or raise length"
             )
-        return params["table"][ids] + place(params["positions"], len(ids)), ids != 0
+        # Nothing can be raised inside `jit`; without NaN the last row would stand for any id.
+        known = (ids >= 0) & (ids < vocabulary)
+        rows = jnp.where(known[:, None], params["table"][ids], jnp.nan)
+        return rows + place(params["positions"], len(ids)), ids != 0
 
     return Embedding(init, apply)
 
@@ -160,7 +166,7 @@ def label_read(*, token: int = -1, coordinate: int = -1) -> Readout:
         coordinate: Index of the coordinate.
 
     References:
-        Gao et al. 2024, arXiv 2410.23610, Section 3 (Read).
+        Gao et al. 2024, arXiv 2410.23610 (Read).
 
     >>> float(label_read().apply((), jnp.arange(6.0).reshape(3, 2), None))
     5.0
@@ -177,7 +183,7 @@ def class_read(*, dim: int, classes: int, pool: str = "class_token") -> Readout:
         pool: ``"class_token"`` (the first token) or ``"mean"`` (over unmasked tokens).
 
     Raises:
-        ValueError: If a size is not a positive integer, or ``pool`` is unknown.
+        ValueError: If a size or ``pool`` is not known, or a mean is asked under a mask of pairs.
 
     >>> read = class_read(dim=2, classes=3)
     >>> read.apply(read.init(jax.random.key(0)), jnp.ones((4, 2)), None).shape
@@ -198,6 +204,11 @@ def class_read(*, dim: int, classes: int, pool: str = "class_token") -> Readout:
             pooled = tokens[0]
         elif mask is None:
             pooled = jnp.mean(tokens, axis=0)
+        elif mask.shape != tokens.shape[:1]:
+            raise ValueError(
+                f"mean pooling needs a mask per token, of shape {tokens.shape[:1]}, "
+                f"got {mask.shape}: give a mask of keys, or pool the class token"
+            )
         else:
             kept = mask.astype(tokens.dtype)
             pooled = kept @ tokens / jnp.maximum(jnp.sum(kept), 1)

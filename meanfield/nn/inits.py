@@ -13,7 +13,7 @@ One trap: with a centred ``output`` (or ``weight_out``) the mean-field drift van
 and with it the 1/L term of the depth limit; use :func:`shifted` to see it.
 
 References:
-    Gao et al. 2024, arXiv 2410.23610, Section 3 (particles i.i.d. from rho_0).
+    Gao et al. 2024, arXiv 2410.23610 (particles i.i.d. from rho_0).
     Chizat 2025, arXiv 2509.10167 (independence over depth gives 1/sqrt(L M)).
 """
 

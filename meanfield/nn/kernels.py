@@ -14,7 +14,7 @@ One trap: ``jax.nn.dot_product_attention`` computes the softmax of float64 input
 does not say so; these kernels work in the dtype of their inputs.
 
 References:
-    Song et al. 2024, arXiv 2411.07538, Section 3 (softmax and Gaussian kernels).
+    Song et al. 2024, arXiv 2411.07538 (softmax and Gaussian kernels).
 """
 
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def softmax(scale: float | None = None) -> Kernel:
         ValueError: If ``scale`` is not positive.
 
     References:
-        Song et al. 2024, arXiv 2411.07538, Section 3.
+        Song et al. 2024, arXiv 2411.07538.
 
     >>> softmax()(jnp.zeros((2, 1)), jnp.zeros((2, 1))).tolist()
     [[0.5, 0.5], [0.5, 0.5]]
@@ -77,7 +77,7 @@ def gaussian(
         ValueError: If ``bandwidth`` or ``scale`` is not positive.
 
     References:
-        Song et al. 2024, arXiv 2411.07538, Section 3.
+        Song et al. 2024, arXiv 2411.07538.
 
     >>> gaussian()(jnp.zeros((1, 1)), jnp.full((1, 1), 2.0)).round(4).tolist()
     [[0.13529999554157257]]
@@ -94,6 +94,7 @@ def gaussian(
         logits = queries @ keys.T - jnp.broadcast_to(key_norms, (len(queries), len(keys)))
         if normalize:
             return _normalised_exponential(factor * logits, pairs)
+        # The square is expanded: round-off lets a weight exceed 1 by a few float32 epsilons of q^2.
         query_norms = jnp.sum(queries**2, axis=-1)[:, None] / 2
         kernel = jnp.exp(factor * (logits - jnp.broadcast_to(query_norms, logits.shape)))
         return kernel if pairs is None else jnp.where(pairs, kernel, 0)

@@ -8,7 +8,8 @@ One trap: the partial 1-homogeneity that global convergence needs is in ``weight
 it away changes the theorem.
 
 References:
-    Gao et al. 2024, arXiv 2410.23610, Section 3 (encoder h).
+    Gao et al. 2024, arXiv 2410.23610 (encoder h; that it acts in a half-step of its own
+    is our reading of the paper).
 """
 
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from jaxtyping import Array, Float
 
 from meanfield.checks import count
 from meanfield.nn import inits
-from meanfield.nn.block import Block
+from meanfield.nn.block import Block, check_tokens
 from meanfield.notation import Mask, Tokens
 
 
@@ -58,7 +59,7 @@ def mlp(
         ValueError: If ``dim`` is not a positive integer.
 
     References:
-        Gao et al. 2024, arXiv 2410.23610, Section 3.
+        Gao et al. 2024, arXiv 2410.23610.
 
     >>> mlp(dim=8).draw(jax.random.key(0)).weight_out.shape
     (8,)
@@ -70,22 +71,14 @@ def mlp(
 
     def one(tokens: Tokens, neuron: Neuron, mask: Mask | None) -> Tokens:
         del mask
-        _check_tokens(tokens, neuron)
+        check_tokens(tokens, neuron.weight_in.shape[-1], "neurons")
         hidden = activation(tokens @ neuron.weight_in + neuron.bias)
         return hidden[:, None] * neuron.weight_out[None, :]
 
     def mean(tokens: Tokens, neurons: Neuron, mask: Mask | None) -> Tokens:
         del mask
-        _check_tokens(tokens, neurons)
+        check_tokens(tokens, neurons.weight_in.shape[-1], "neurons")
         hidden = activation(tokens @ neurons.weight_in.T + neurons.bias[None, :])
         return hidden @ neurons.weight_out / len(neurons.bias)
 
     return Block(name="neurons", particle=one, mean=mean, draw=lambda key: measure(key, template))
-
-
-def _check_tokens(tokens: Tokens, neurons: Neuron) -> None:
-    if tokens.shape[-1] != neurons.weight_in.shape[-1]:
-        raise ValueError(
-            f"tokens must have the neurons' dimension {neurons.weight_in.shape[-1]}, "
-            f"got tokens of shape {tokens.shape}"
-        )

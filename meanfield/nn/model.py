@@ -79,8 +79,9 @@ class Model:
             sample: What the embedding takes: an image, ids, tokens.
 
         Raises:
-            ValueError: If shapes do not fit.
+            ValueError: If theta is no :class:`Theta`, or shapes do not fit.
         """
+        _check_theta(theta)
         tokens, mask = self.embedding.apply(theta.embedding, sample)
         tokens = self.network.apply(theta.blocks, tokens, mask)
         return self.readout.apply(theta.readout, tokens, mask)
@@ -90,7 +91,11 @@ class Model:
 
         Args:
             theta: Parameters.
+
+        Raises:
+            ValueError: If theta is no :class:`Theta`.
         """
+        _check_theta(theta)
         law = self.network.scaling
         return Theta(1.0, tuple(time_scale(law, particles) for particles in theta.blocks), 1.0)
 
@@ -101,7 +106,11 @@ class Model:
             theta: Parameters.
             embedding: Weight for the embedding; 0 means no decay.
             readout: Weight for the readout; 0 means no decay.
+
+        Raises:
+            ValueError: If theta is no :class:`Theta`.
         """
+        _check_theta(theta)
         law = self.network.scaling
         blocks = tuple(decay_scale(law, particles) for particles in theta.blocks)
         return Theta(embedding, blocks, readout)
@@ -122,3 +131,8 @@ def model(embedding: Embedding, network: Network, readout: Readout, /) -> Model:
     (8.0, 8.0)
     """
     return Model(embedding=embedding, network=network, readout=readout)
+
+
+def _check_theta(theta: Any) -> None:
+    if not isinstance(theta, Theta):
+        raise ValueError(f"theta must be a Theta from model.init, got {type(theta).__name__}")

@@ -12,7 +12,8 @@ network serves all of them.
 One trap: ``remat`` trades a second forward pass for memory that no longer grows with depth.
 
 References:
-    Gao et al. 2024, arXiv 2410.23610, Section 3 (half-steps); Ding et al., eq. (7).
+    Gao et al. 2024, arXiv 2410.23610 (half-steps: our reading of the paper);
+    Ding et al., eq. (7) (depth as time).
 """
 
 from collections.abc import Sequence
@@ -151,7 +152,7 @@ def network(
             negative.
 
     References:
-        Gao et al. 2024, arXiv 2410.23610, Section 3.
+        Gao et al. 2024, arXiv 2410.23610 (half-steps: our reading of the paper).
 
     >>> from meanfield import nn
     >>> net = network((nn.attention(dim=4, head_dim=2), nn.mlp(dim=4)), depth=2)

@@ -126,9 +126,11 @@ def test_refused_steps(steps, message):
 
 
 def test_refused_theta():
-    """Closed form: theta that is not finite, and a field of another structure."""
+    """Closed form: theta or energy that is not finite, and a field of another structure."""
     with pytest.raises(ValueError, match="^theta must be finite, got 1 NaN"):
         flow.descent(FIELD, START | {"y": jnp.array(np.nan)}, [1], optimizer=optax.sgd(0.1))
+    with pytest.raises(ValueError, match="^the energy at the start must be finite, got nan: check"):
+        flow.descent(flow.gradient_field(jnp.log), jnp.array(-2.0), [1], optimizer=optax.sgd(0.1))
     with pytest.raises(ValueError, match="floating point, got int64"):
         inspect.unwrap(flow.descent)(
             flow.gradient_field(lambda theta: theta**2.0), 1, [1], optimizer=optax.sgd(0.1)

@@ -3,7 +3,7 @@ from helpers import round_off
 
 from meanfield.flow.observables import observables, observed
 from meanfield.flow.progress import meter
-from meanfield.flow.record import balance_warnings, energy_balance, rows
+from meanfield.flow.record import COMPLETED, Record, balance_warnings, energy_balance, rows
 
 
 def test_energy_balance():
@@ -61,3 +61,38 @@ def test_meter():
     """Closed form: without a label there is no bar; an empty label is one."""
     assert type(meter(None)).__name__ == "NoProgressMeter"
     assert type(meter("")) is type(meter("seed 0"))
+
+
+def test_energy_that_is_not_finite():
+    """Closed form: NaN where energy or dissipated is not finite, the other times as without it."""
+    energy = np.array([3.0, np.nan, 1.0, np.inf, 2.0, 2.0])
+    dissipated = np.array([0.0, 0.1, 2.2, 0.5, 1.1, np.nan])
+    residual = energy_balance(energy, dissipated).residual
+    np.testing.assert_allclose(residual, [0.0, np.nan, 0.1, np.nan, 0.05, np.nan], rtol=round_off())
+    everywhere = energy_balance(np.full(3, np.nan), np.zeros(3))
+    assert np.all(np.isnan(everywhere.residual))
+    infinite = energy_balance(np.full(2, np.inf), np.zeros(2))
+    assert np.all(np.isnan(infinite.residual))
+
+
+def test_warnings_of_an_unknown_balance():
+    """Closed form: one sentence for what is unknown, and one for what is known and off."""
+    balance = energy_balance(np.array([2.0, 1.0, np.nan]), np.array([0.0, 0.9, 1.0]))
+    unknown, off = balance_warnings(balance, 0.01)
+    assert unknown.startswith("the energy balance is unknown at 1 of 3 saved times, where")
+    assert "nan" not in unknown
+    assert "off by 10 %, more than 1 %" in off
+    assert balance_warnings(balance, 0.2) == (unknown,)
+
+
+def test_worst_balance():
+    """Closed form: the largest residual; NaN if one is, without a balance and without rows."""
+    record = Record(np.zeros(0), {}, (), 0.0, COMPLETED, "", {})
+    assert np.isnan(record.worst_balance)
+    balances = {
+        "empty": (energy_balance(np.zeros(0), np.zeros(0)), np.nan),
+        "off": (energy_balance(np.array([2.0, 1.0]), np.array([0.0, 0.75])), 0.25),
+        "unknown": (energy_balance(np.array([2.0, np.nan]), np.zeros(2)), np.nan),
+    }
+    for balance, worst in balances.values():
+        np.testing.assert_equal(record._replace(balance=balance).worst_balance, worst)

@@ -185,6 +185,15 @@ def test_label_that_is_no_class(label):
     assert np.isnan(jax.jit(flow.cross_entropy)(jnp.zeros(CLASSES), label))
 
 
+@pytest.mark.parametrize("label", [jnp.float32(1), jnp.array(True)])
+def test_labels_of_another_type(label):
+    """Closed form: labels are whole numbers, also inside jit."""
+    message = f"^labels must be whole numbers, got {label.dtype}"
+    for loss in (flow.cross_entropy, jax.jit(flow.cross_entropy)):
+        with pytest.raises(ValueError, match=message):
+            loss(jnp.zeros(CLASSES), label)
+
+
 def test_own_loss():
     """Closed form: a user's loss is averaged over samples."""
     risk = flow.empirical_risk(apply, INPUTS, TARGETS, loss=lambda output, target: output[0])

@@ -223,6 +223,13 @@ def test_progress_is_drawn(capsys):
         ({"rtol": 0.0}, "rtol must be a finite number > 0, got 0.0"),
         ({"rtol": np.nan}, "rtol must be a finite number > 0, got nan"),
         ({"atol": -1e-6}, "atol must be a finite number > 0, got -1e-06"),
+        (
+            {"ts": [1e8, 1e8 + 1], "theta": jax.tree.map(np.float32, START)},
+            "ts must be finite and increasing in float32, got .* start at 0 or use float64$",
+        ),
+        ({"solver": "tsit5"}, r"solver must be .* e.g. diffrax.Tsit5\(\), got 'tsit5'$"),
+        ({"solver": diffrax.Tsit5}, "solver must be an instance of an adaptive diffrax solver"),
+        ({"solver": diffrax.Euler()}, r"solver must be an instance .*got Euler\(\)$"),
         ({"max_steps": 0}, "max_steps must be an integer >= 1, got 0"),
         ({"field": lambda time, theta, args=None: theta["x"]}, "the field must return the struct"),
         (
@@ -238,6 +245,39 @@ def test_refused(options, message):
     solve = inspect.unwrap(flow.gradient_flow)
     with pytest.raises(ValueError, match=f"^{message}"):
         solve(options.pop("field"), options.pop("theta"), options.pop("ts"), **options)
+
+
+@pytest.mark.parametrize(("start", "got"), [(50.0, "inf"), (-2.0, "nan")])
+def test_energy_at_the_start(start, got):
+    """Closed form: exp(x^2) overflows at 50, log(x) is NaN at -2: refused before any step."""
+    energy = (lambda x: jnp.exp(x**2)) if got == "inf" else jnp.log
+    with pytest.raises(ValueError, match=f"^the energy at the start must be finite, got {got}: ch"):
+        flow.gradient_flow(flow.gradient_field(energy), jnp.array(start), [0.0, 1.0])
+
+
+def test_labels_out_of_range():
+    """Closed form: a label that is no class has no loss; the flow does not start."""
+    risk = flow.empirical_risk(lambda w, x: w * x, jnp.ones(3), jnp.array([0, 1, 2]), loss=surprise)
+    with pytest.raises(ValueError, match="must be finite, got nan: check labels, data and the in"):
+        flow.gradient_flow(flow.gradient_field(risk), jnp.array(1.0), [0.0, 1.0])
+
+
+def surprise(logit, label):
+    return flow.cross_entropy(jnp.stack([logit, -logit]), label)
+
+
+@pytest.mark.parametrize("observe", [None, {"x": jnp.abs}])
+def test_start_without_a_gradient(observe):
+    """Closed form: sqrt has energy 0 and no gradient at 0; the record keeps the start."""
+    field = flow.gradient_field(jnp.sqrt)
+    record = flow.gradient_flow(field, jnp.array(0.0), [0.0, 1.0], observe=observe)
+    assert (record.result, record.end_time) == ("diverged", 0.0)
+    assert "the flow blows up or its gradient is not finite" in record.message
+    np.testing.assert_array_equal(record.times, [0.0])
+    np.testing.assert_array_equal(record.balance, [[0.0], [0.0], [0.0]])
+    assert record.worst_balance == 0.0
+    if observe:
+        np.testing.assert_array_equal(record.observables["x"], [0.0])
 
 
 def test_statistics():

@@ -121,7 +121,7 @@ def test_refused_tokens(monkeypatch):
     """Closed form: tokens of another dimension, named with their shape."""
     _, heads = tokens_and_heads()
     module = inspect.getmodule(inspect.unwrap(nn.attention))
-    monkeypatch.setattr(module, "_check_tokens", inspect.unwrap(module._check_tokens))
+    monkeypatch.setattr(module, "check_tokens", inspect.unwrap(module.check_tokens))
     block = nn.attention(dim=DIM, head_dim=HEAD_DIM)
     with pytest.raises(ValueError, match=r"dimension 3, got tokens of shape \(4, 7\)"):
         block.mean(jnp.ones((TOKENS, 7)), heads, None)

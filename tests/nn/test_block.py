@@ -1,3 +1,5 @@
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,7 +7,7 @@ import pytest
 from helpers import round_off
 
 from meanfield import nn
-from meanfield.nn.block import check_particles, particle_shapes
+from meanfield.nn.block import check_particles, check_tokens, particle_shapes
 
 RNG = np.random.default_rng(0)
 TOKENS = jnp.asarray(RNG.normal(size=(4, 3)))
@@ -70,3 +72,11 @@ def test_refused_particles():
     for bad in (jnp.ones((2, 4)), jnp.ones((1, 5))):
         with pytest.raises(ValueError, match="leaves must share one length along axis"):
             check_particles(block, {**good, "pull": bad})
+
+
+def test_refused_tokens():
+    """Closed form: the message names the particles, their dimension and the tokens' shape."""
+    assert check_tokens(TOKENS, 3, "heads") is None
+    message = r"^tokens must have the heads' dimension 5, got tokens of shape \(4, 3\)$"
+    with pytest.raises(ValueError, match=message):
+        inspect.unwrap(check_tokens)(TOKENS, 5, "heads")

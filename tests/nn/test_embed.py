@@ -121,6 +121,11 @@ def test_initial_sizes():
     ("constructor", "options", "message"),
     [
         ("patches", {"patch": 4}, "patch must divide the image of 4 x 6 pixels, got 4"),
+        (
+            "patches",
+            {"shape": (8, 8)},
+            r"shape must be \(height, width, channels\), got \(8, 8\)$",
+        ),
         ("patches", {"patch": 0}, "patch must be an integer >= 1, got 0"),
         ("patches", {"dim": 0}, "dim must be an integer >= 1, got 0"),
         ("patches", {"shape": (0, 6, 2)}, "height must be an integer >= 1, got 0"),
@@ -142,7 +147,7 @@ def test_refused_options(constructor, options, message):
         "class_read": {"dim": 3, "classes": 2},
     }[constructor]
     with pytest.raises(ValueError, match=f"^{message}"):
-        getattr(nn, constructor)(**{**good, **options})
+        inspect.unwrap(getattr(nn, constructor))(**{**good, **options})
 
 
 def test_refused_samples():
@@ -153,3 +158,24 @@ def test_refused_samples():
     text = nn.byte_text(length=4, dim=3)
     with pytest.raises(ValueError, match="at most 4 tokens, got 5: cut it or raise length"):
         text.apply(text.init(KEY), jnp.ones(5, int))
+
+
+@pytest.mark.parametrize("bad", [257, 1000, -1])
+def test_ids_outside_the_vocabulary(bad):
+    """Closed form: such a token is NaN, inside jit too, and its gradient reaches no other row."""
+    text = nn.byte_text(length=3, dim=2)
+    params, ids = text.init(KEY), jnp.array([5, bad, 256])
+    tokens, _ = jax.jit(text.apply)(params, ids)
+    np.testing.assert_array_equal(np.isnan(tokens), [[False] * 2, [True] * 2, [False] * 2])
+    good, _ = text.apply(params, jnp.array([5, 1, 256]))
+    np.testing.assert_array_equal(tokens[::2], good[::2])
+    slope = jax.grad(lambda params: jnp.nansum(text.apply(params, ids)[0]))(params)["table"]
+    np.testing.assert_array_equal(np.flatnonzero(np.any(np.asarray(slope), axis=1)), [5, 256])
+
+
+def test_mean_pooling_under_a_mask_of_pairs():
+    """Closed form: the mean needs a mask per token; a mask of pairs is refused."""
+    read = nn.class_read(dim=3, classes=2, pool="mean")
+    message = r"^mean pooling needs a mask per token, of shape \(4,\), got \(4, 4\)"
+    with pytest.raises(ValueError, match=message):
+        inspect.unwrap(read.apply)(read.init(KEY), jnp.ones((4, 3)), nn.causal_mask(4))

@@ -80,7 +80,7 @@ def test_refused(monkeypatch):
     with pytest.raises(ValueError, match="^dim must be an integer >= 1, got 0"):
         nn.mlp(dim=0)
     module = inspect.getmodule(inspect.unwrap(nn.mlp))
-    monkeypatch.setattr(module, "_check_tokens", inspect.unwrap(module._check_tokens))
+    monkeypatch.setattr(module, "check_tokens", inspect.unwrap(module.check_tokens))
     _, neurons = tokens_and_neurons()
     with pytest.raises(ValueError, match=r"dimension 3, got tokens of shape \(4, 7\)"):
         nn.mlp(dim=DIM).mean(jnp.ones((TOKENS, 7)), neurons, None)

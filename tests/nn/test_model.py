@@ -1,3 +1,5 @@
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,3 +75,16 @@ def test_scales(law, times, decays):
     assert model.decay_scales(theta) == nn.Theta(0.0, decays, 0.0)
     some = model.decay_scales(theta, embedding=0.5, readout=2.0)
     assert some == nn.Theta(0.5, decays, 2.0)
+
+
+@pytest.mark.parametrize("name", ["apply", "time_scales", "decay_scales"])
+@pytest.mark.parametrize("kind", [tuple, dict])
+def test_theta_of_another_structure(name, kind):
+    """Closed form: got, expected, where it comes from; no attribute that is missing."""
+    model = model_of()
+    arguments = (jnp.ones((2, 4, 1)),) if name == "apply" else ()
+    # Without the suite's type checks, which would refuse it before the library does.
+    method = inspect.unwrap(getattr(type(model), name))
+    message = f"^theta must be a Theta from model.init, got {kind.__name__}$"
+    with pytest.raises(ValueError, match=message):
+        method(model, kind(), *arguments)
