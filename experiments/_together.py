@@ -61,5 +61,5 @@ def _work(
             return
         try:
             done.put((place, function(item), None))
-        except BaseException as error:  # noqa: BLE001, raised again in the main thread
+        except BaseException as error:  # noqa: BLE001 (raised again in the main thread)
             done.put((place, None, error))

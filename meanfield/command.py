@@ -97,7 +97,7 @@ def end(front: Callable[[], int], /) -> NoReturn:
     """
     try:
         status = front()
-    except Exception:  # noqa: BLE001, shown as Python itself would
+    except Exception:  # noqa: BLE001 (shown as Python itself would)
         sys.excepthook(*sys.exc_info())
         status = 1
     others = [thread for thread in threading.enumerate() if thread.daemon and thread.is_alive()]

@@ -65,6 +65,7 @@ def started(tmp_path):
             text=True,
         )
         processes.append(process)
+        assert process.stdout is not None
         assert process.stdout.readline() == "begun\n"
         return process
 
