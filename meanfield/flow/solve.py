@@ -230,7 +230,7 @@ def _times(ts: Any) -> np.ndarray:
     return times
 
 
-def _check_start(field: GradientField, theta: PyTree, times: np.ndarray) -> Any:
+def _check_start(field: Any, theta: PyTree, times: np.ndarray) -> Any:
     checks.finite("theta", theta)
     check_field(field, theta)
     dtype = jnp.result_type(*jax.tree.leaves(theta))
