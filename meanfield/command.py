@@ -97,8 +97,8 @@ def end(front: Callable[[], int], /) -> NoReturn:
     """
     try:
         status = front()
-    except Exception:  # noqa: BLE001 (shown as Python itself would)
-        sys.excepthook(*sys.exc_info())
+    except Exception as error:  # noqa: BLE001 (shown as Python itself would)
+        sys.excepthook(type(error), error, error.__traceback__)
         status = 1
     others = [thread for thread in threading.enumerate() if thread.daemon and thread.is_alive()]
     if status != 0 and others:
