@@ -1,21 +1,28 @@
-r"""The law of the heads along training, as their number grows.
+r"""The law of the heads along training, as their number grows: two measures of one limit.
 
-If the heads of two independent networks of widths m and M are samples of one limit law, then
+*Law.* Two networks of widths m and M from different seeds have independent heads. If those are
+samples of one law, the sliced W_2 distance of the two clouds falls about like
 
-    distance = O((1/m + 1/M)^{1/2}),      1/m + 1/M = 1/effective width,
+    (1/m + 1/M)^{1/2} = (effective width)^{-1/2},       effective width = m M/(m + M).
 
-so the sliced W_2 distance to the widest networks of *other* seeds falls at slope -1/2 against the
-effective width m M/(m + M), and the widest width itself takes part in the fit.
+*Paths.* Widths of one seed are nested: the first m of M heads start at the same points. In the
+limit each head moves by the law alone, so how far the paths part,
 
-One trap: widths of one seed are nested (the first m of M heads): no independent samples.
+    gap(m) = rms_{l, j <= m} |theta_j^m - theta_j^M| / rms_{l, j <= M} |theta_j^M - theta_j(0)|,
+
+falls like (1/m - 1/M)^{1/2}: what the m heads miss of the law of all M.
+
+One trap: the law's distance is mostly sampling, present before training; only its change and the
+gap of paths speak of the dynamics.
 
 References:
-    Gao et al. 2024, arXiv 2410.23610, Theorem 3.1 (finite to infinite width).
-    Nadjahi et al. 2020, arXiv 2003.05783 (sample complexity of sliced distances).
+    Gao et al. 2024, arXiv 2410.23610 (finite to infinite width, 1/sqrt(M)).
+    Sznitman 1991, *Topics in propagation of chaos* (coupled paths).
 """
 
 import functools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +40,11 @@ DIRECTIONS = 0
 def effective_width(heads: np.ndarray) -> np.ndarray:
     """The width m M/(m + M): the sample size that two independent clouds amount to."""
     return heads * heads[-1] / (heads + heads[-1])
+
+
+def nested_width(heads: np.ndarray) -> np.ndarray:
+    """The width m M/(M - m) of all but the widest: what m of M heads miss of their law."""
+    return heads[:-1] * heads[-1] / (heads[-1] - heads[:-1])
 
 
 @functools.partial(jax.jit, static_argnames="projections")
@@ -60,17 +72,30 @@ def distances(clouds: Clouds, width: int, /, *, times: int, projections: int) ->
     return result
 
 
-def projected(clouds: Clouds, *, layer: int) -> dict[str, np.ndarray]:
-    """Heads of one layer [t, s m, 2], fewest and most, where the widest network's vary most.
+def path_gaps(clouds: Clouds, width: int, /, *, times: int) -> np.ndarray:
+    """For each seed and time, how far paths part from those of the widest network of the seed.
 
-    All seeds are put together: their law is the same, and few heads alone show little.
+    Relative to the way that the widest network's heads have come; NaN at the start and where a
+    run stopped early.
     """
-    last = clouds[max(clouds)][0][-1, layer]
-    center = last.mean(axis=0)
-    plane = np.linalg.svd(last - center, full_matrices=False)[2][:2].T
-    result = {}
-    for width in (min(clouds), max(clouds)):
-        reached = min(len(cloud) for cloud in clouds[width])
-        together = np.concatenate([cloud[:reached, layer] for cloud in clouds[width]], axis=1)
-        result[str(width)] = (together - center) @ plane
+    widest = clouds[max(clouds)]
+    result = np.full((len(widest), times), np.nan)
+    for seed, (cloud, reference) in enumerate(zip(clouds[width], widest, strict=True)):
+        reached = min(len(cloud), len(reference))
+        apart = np.sum((cloud[:reached] - reference[:reached, :, :width]) ** 2, axis=-1)
+        way = np.sum((reference[1:reached] - reference[:1]) ** 2, axis=-1)
+        result[seed, 1:reached] = np.sqrt(
+            apart[1:].mean(axis=(1, 2)) / np.maximum(way.mean(axis=(1, 2)), 1e-30)
+        )
     return result
+
+
+def strengths(heads: Any, /, *, layer: int) -> jax.Array:
+    """Two numbers of each head of a layer [t m 2] that do not depend on the basis of its keys.
+
+    |W_Q W_K^T| says how sharply it can attend, |W_V W_O| how much it writes.
+    """
+    query, key, value, output = (leaf[:, layer] for leaf in heads)
+    attends = jnp.linalg.norm(jnp.einsum("tmdk,tmek->tmde", query, key), axis=(-2, -1))
+    writes = jnp.linalg.norm(jnp.einsum("tmdk,tmke->tmde", value, output), axis=(-2, -1))
+    return jnp.stack([attends, writes], axis=-1)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import _cli
-from experiments.global_convergence import head_law, vit_heads, vit_heads_report
+from experiments.global_convergence import head_law, vit_heads, vit_heads_facts
 from meanfield import measure, rates, store
 
 TINY = vit_heads.PRESETS["tiny"]
@@ -30,10 +30,13 @@ def test_a_run_leaves_its_record_and_figures(finished):
         "record.npz", "manifest.json", "report.md", "training.png", "distance.png", "clouds.png",
     }  # fmt: skip
     shape = (len(TINY.heads), TINY.seeds, TINY.saves)
-    for name in ("loss", "accuracy", "test_accuracy", "distance"):
+    for name in ("loss", "accuracy", "test_accuracy"):
         assert run.arrays[name].shape == shape
         assert np.all(np.isfinite(run.arrays[name]))
     assert np.all(np.diff(run.arrays["loss"], axis=-1) < 0)
+    kept = len(run.arrays["head_times"])
+    assert run.arrays["gap"].shape == (len(TINY.heads) - 1, TINY.seeds, kept)
+    assert np.all(run.arrays["gap"][:, :, 1:] > 0)
     assert np.all((run.arrays["accuracy"] >= 0) & (run.arrays["accuracy"] <= 1))
     assert np.all(run.arrays["gradients"] > TINY.saves)
     assert run.manifest["config"]["kappa"] == 2.0
@@ -46,37 +49,89 @@ def test_the_report_says_what_was_measured(finished):
     width = head_law.effective_width(run.arrays["heads"])
     fit = rates.log_log_slope(width, run.arrays["distance"][:, :, -1].T)
     assert f"{fit.slope:.2f} (95 % interval [{fit.low:.2f}, {fit.high:.2f}])" in text
-    loss = rates.log_log_slope(run.arrays["heads"].astype(float), run.arrays["loss"][:, :, -1].T)
-    assert f"slope of log loss in log heads {loss.slope:.2f}" in text
+    gap = rates.log_log_slope(
+        head_law.nested_width(run.arrays["heads"]), run.arrays["gap"][:, :, -1].T
+    )
+    assert f"{gap.slope:.2f} (95 % interval [{gap.low:.2f}, {gap.high:.2f}])" in text
     assert "Gao et al. 2024" in text
     assert "scikit-learn digits" in text
 
 
-@pytest.mark.parametrize(
-    ("power", "better", "verdict"), [(-0.5, True, True), (0.5, True, False), (-0.5, False, None)]
-)
-def test_the_verdict_follows_the_interval(power, better, verdict):
-    """Closed form: losses that are exact powers of the number of heads, with factors."""
-    heads = np.array([4, 8, 16])
-    factor = np.array([1.0, 1.1, 1.3])
-    loss = heads[:, None, None] ** power * factor[None, :, None]
-    gain = np.array([0.5, 0.6, 0.7]) if better else np.array([0.7, 0.6, 0.5])
-    arrays = {
-        "heads": heads,
-        "times": np.array([1.0]),
+def made_up(*, factor, gain, steps=5):
+    """A record in which loss and accuracy of the widest network are the narrowest's, changed."""
+    own = np.array([1.0, 1.1, 1.3])[:, None] * np.ones(steps)
+    loss = np.stack([own, own * factor**0.5, own * factor])
+    accuracy = 0.5 + np.stack([0 * own, 0 * own, gain * own])
+    rng = np.random.default_rng(0)
+    return {
+        "heads": np.array([4, 8, 16]),
+        "times": np.arange(float(steps)),
         "loss": loss,
-        "accuracy": np.broadcast_to(gain[:, None, None], loss.shape),
+        "accuracy": accuracy,
+        "distance": rng.uniform(1, 2, size=(3, 3, 2)),
+        "gap": rng.uniform(1, 2, size=(2, 3, 2)),
+        "finer_loss": 1.25 * loss[0, 0],
     }
-    fit = rates.log_log_slope(heads.astype(float), loss[:, :, 0].T)
-    facts = vit_heads_report.Facts(last=0, distance=fit, draws=fit, loss=fit)
-    assert vit_heads_report.verdict(arrays, facts)[0] is verdict
+
+
+@pytest.mark.parametrize(
+    ("factor", "gain", "expected"),
+    [(0.5, 0.1, True), (2.0, 0.1, False), (0.5, -0.1, False), (1.0, 0.1, None), (0.5, 0.0, None)],
+)
+def test_the_verdict_follows_the_intervals(factor, gain, expected):
+    """Closed form: differences that are the same for every seed, up to a known factor."""
+    arrays = made_up(factor=factor, gain=gain)
+    arrays["gap"] = np.concatenate([arrays["gap"], arrays["gap"][:1]])
+    arrays["heads"] = np.array([4, 8, 16, 32])
+    for name in ("loss", "accuracy", "distance"):
+        arrays[name] = np.concatenate([arrays[name][:1], arrays[name]])
+    found = vit_heads_facts.facts(arrays)
+    np.testing.assert_allclose(found.loss.mean, np.log(factor), atol=1e-12)
+    np.testing.assert_allclose(found.solver, 0.2, rtol=1e-12)
+    assert vit_heads_facts.verdict(found, completed=True)[0] is expected
+    assert vit_heads_facts.verdict(found, completed=False)[0] is None
 
 
 def test_a_run_that_diverged_leaves_what_it_had():
     """Closed form: comparison at the last time that all runs reached."""
     loss = np.ones((3, 2, 4))
     loss[1, 0, 2:] = np.nan
-    assert vit_heads_report.last_common({"loss": loss}) == 1
+    assert vit_heads_facts.last_common({"loss": loss}) == 1
+
+
+def test_gaps_between_paths():
+    """Numpy loop: distance of the first heads to the widest network's, over the way these came."""
+    rng = np.random.default_rng(0)
+    clouds = {m: [rng.normal(size=(3, 2, m, 4)) for _ in range(2)] for m in (2, 5)}
+    found = head_law.path_gaps(clouds, 2, times=3)
+    for seed in range(2):
+        narrow, wide = clouds[2][seed], clouds[5][seed]
+        assert np.isnan(found[seed, 0])
+        for time in (1, 2):
+            apart = [
+                np.sum((narrow[time, layer, j] - wide[time, layer, j]) ** 2)
+                for layer in range(2)
+                for j in range(2)
+            ]
+            way = [
+                np.sum((wide[time, layer, j] - wide[0, layer, j]) ** 2)
+                for layer in range(2)
+                for j in range(5)
+            ]
+            expected = np.sqrt(np.mean(apart) / np.mean(way))
+            np.testing.assert_allclose(found[seed, time], expected, rtol=1e-12)
+
+
+def test_strengths_do_not_depend_on_the_basis_of_keys():
+    """Invariance: W_Q A and W_K A^{-T} attend alike; norms of one-entry heads in closed form."""
+    rng = np.random.default_rng(0)
+    query, key, value = (rng.normal(size=(1, 1, 3, 4, 2)) for _ in range(3))
+    output, change = rng.normal(size=(1, 1, 3, 2, 4)), rng.normal(size=(2, 2))
+    plain = head_law.strengths((query, key, value, output), layer=0)
+    moved = (query @ change, key @ np.linalg.inv(change).T, value, output)
+    np.testing.assert_allclose(plain, head_law.strengths(moved, layer=0), rtol=1e-9)
+    expected = np.linalg.norm(value[0, 0, 1] @ output[0, 0, 1])
+    np.testing.assert_allclose(plain[0, 1, 1], expected, rtol=1e-12)
 
 
 def test_distance_of_head_laws():
@@ -101,10 +156,10 @@ def test_distance_of_head_laws():
     ("change", "message"),
     [
         ({"heads": (4, 0, 8)}, "heads must be an integer >= 1, got 0"),
-        ({"heads": (4, 8)}, "heads must be at least three increasing numbers"),
-        ({"heads": (8, 4, 2)}, "heads must be at least three increasing numbers"),
-        ({"seeds": 1}, "seeds must be >= 2, got 1"),
-        ({"seeds": 0}, "seeds must be an integer >= 1, got 0"),
+        ({"heads": (4, 8, 16)}, "heads must be four or more increasing numbers"),
+        ({"heads": (8, 4, 2, 1)}, "heads must be four or more increasing numbers"),
+        ({"seeds": 1}, "seeds must be an integer >= 2, got 1"),
+        ({"seeds": 0}, "seeds must be an integer >= 2, got 0"),
         ({"depth": -1}, "depth must be an integer >= 1, got -1"),
         ({"weight_decay": -1.0}, "weight_decay must be >= 0, got -1.0"),
         ({"bandwidth": -1.0}, "bandwidth must be a finite number > 0, got -1.0"),
