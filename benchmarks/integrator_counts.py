@@ -85,12 +85,17 @@ def counted(field: flow.GradientField, meter: Meter, /) -> Callable:
     return lambda time, theta, args: rate(theta)
 
 
+def evaluations_per_step(solver: diffrax.AbstractSolver, /) -> int:
+    """Evaluations of an explicit solver in a step, rejected or not; of RKC2, the fewest."""
+    tableau = getattr(solver, "tableau", None)
+    if tableau is None:
+        return 1 if isinstance(solver, diffrax.Euler) else 2
+    return tableau.num_stages - bool(tableau.fsal)
+
+
 def explicit_cost(solver: diffrax.AbstractSolver, statistics: dict, /) -> Cost:
     """The cost of an explicit solve by diffrax, from its numbers of steps."""
     accepted, rejected = (int(statistics[f"num_{k}_steps"]) for k in ("accepted", "rejected"))
-    steps = accepted + rejected
-    tableau = getattr(solver, "tableau", None)
-    if tableau is None:
-        return Cost(steps, 0, accepted, rejected)
-    per_step = tableau.num_stages - bool(tableau.fsal)
-    return Cost(steps * per_step + bool(tableau.fsal), 0, accepted, rejected)
+    start = bool(getattr(getattr(solver, "tableau", None), "fsal", False))
+    evaluations = (accepted + rejected) * evaluations_per_step(solver) + start
+    return Cost(evaluations, 0, accepted, rejected)

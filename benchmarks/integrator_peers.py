@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from benchmarks.integrator_counts import Cost, explicit_cost
+from benchmarks.integrator_counts import Cost, evaluations_per_step, explicit_cost
 from benchmarks.integrator_problems import Problem
 from meanfield import ode
 from meanfield.ode.radius import probe
@@ -62,8 +62,7 @@ def adaptive(solver: diffrax.AbstractAdaptiveSolver, atol_ratio: float, /) -> Me
     programs: dict[str, Any] = {}
 
     def run(problem: Problem, setting: float, limits: Limits) -> Solve:
-        tableau = getattr(solver, "tableau", None)
-        steps = max(limits.gradients // (tableau.num_stages if tableau else 2), 16)
+        steps = max(limits.gradients // evaluations_per_step(solver), 16)
         inputs = (problem.field, problem.start, problem.horizon, setting, atol_ratio * setting)
         program, seconds = compiled(
             programs, problem.family, _diffrax_adaptive, inputs, solver=solver, steps=steps
