@@ -23,7 +23,7 @@ def test_blow_up(solver):
     np.testing.assert_allclose(record.observables, expected, rtol=0.05)
     assert np.isfinite(record.theta)
     assert record.theta > 100
-    assert re.match(r"stopped at time (1\.9\d*|2|2\.0\d*) of 3: no step is small", record.message)
+    assert re.match(r"stopped at time (1\.9\d*|2|2\.0\d*) of 3: no smaller step", record.message)
 
 
 @pytest.mark.parametrize("solver", [None, diffrax.Tsit5()])
@@ -41,8 +41,7 @@ def test_field_that_ends(solver):
 
 
 def test_nan_at_the_start():
-    """Closed form: a field that is NaN at once gives a record of the start and nothing else."""
+    """House rule: no flow starts where its energy is no number, and one sentence says so."""
     field = flow.gradient_field(lambda theta: theta * jnp.nan)
-    record = flow.gradient_flow(field, jnp.array(1.0), [0.0, 1.0])
-    assert (record.result, record.end_time) == ("diverged", 0.0)
-    assert float(record.theta) == 1.0
+    with pytest.raises(ValueError, match="the energy at the start must be finite, got nan: check"):
+        flow.gradient_flow(field, jnp.array(1.0), [0.0, 1.0])
