@@ -41,7 +41,10 @@ def run(config, *, out_dir, progress):
 
     side_by_side(job, [0, 1])
 """
+# Under a runner in the background SIGINT is ignored, and a child inherits that.
 FRONT = (
+    "import signal;"
+    "signal.signal(signal.SIGINT, signal.default_int_handler);"
     "from meanfield import command;"
     "command.end(lambda: command.main({'slow': 'slow'}, prog='p', kind='program'))"
 )
