@@ -65,7 +65,7 @@ PICKLES = frozenset({"pickle", "cPickle", "cloudpickle", "dill", "joblib", "shel
 FILE_LINES, FUNCTION_LINES, CLOSURES = 300, 60, 2
 # Written with brackets so that this file does not hold what it looks for.
 LEAKS = re.compile(
-    r"pypi[.]org|pythonhosted[.]|registry[.]npmjs|deb[.]debian|anaconda[.]org|index-ur[l]"
+    r"pypi[.]org|python[h]osted[.]|registry[.]npm[j]s|deb[.]debian|anaconda[.]org|index-ur[l]"
     r"|/wor[k]/|/roo[t]/|/hom[e]/\w|/User[s]/\w|/tm[p]/bash_jobs|/op[t]/\w"
 )
 UNFINISHED = re.compile(r"\b(?:TOD[O]|FIXM[E]|XX[X])\b")
