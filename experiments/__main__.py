@@ -1,7 +1,16 @@
-"""``python -m experiments``."""
+"""``python -m experiments``.
 
-from experiments._cli import main
-from meanfield import command
+On a CPU, several runs go side by side (:mod:`experiments._together`). One trap: by default XLA
+splits every small matrix product over all cores, which costs more than it gains.
+"""
+
+import os
+
+os.environ["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen=false {os.environ.get('XLA_FLAGS', '')}"
+
+# XLA reads its flags once, when it is first used.
+from experiments._cli import main  # noqa: E402
+from meanfield import command  # noqa: E402
 
 if __name__ == "__main__":
     command.end(main)

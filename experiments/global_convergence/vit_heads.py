@@ -67,15 +67,15 @@ class Config:
     """Length of the flow, in mean-field time."""
     saves: int = 25
     """Times at which observables are saved, both ends included."""
-    images: int = 200
+    images: int = 128
     """Training images used, a random subset."""
     test_images: int = 355
     """Test images used."""
     chunk: int | None = None
     """Images handled at once."""
-    rtol: float = 1e-2
+    rtol: float = 5e-3
     """Relative tolerance of a step."""
-    atol: float = 1e-3
+    atol: float = 5e-4
     """Absolute tolerance of a step."""
     balance_bound: float = 0.03
     """Relative residual of the energy balance above which the report warns."""
