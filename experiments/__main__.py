@@ -9,8 +9,8 @@ import os
 os.environ["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen=false {os.environ.get('XLA_FLAGS', '')}"
 
 # XLA reads its flags once, when it is first used.
-from experiments._cli import main  # noqa: E402
-from meanfield import command  # noqa: E402
+from experiments._cli import main
+from meanfield import command
 
 if __name__ == "__main__":
     command.end(main)

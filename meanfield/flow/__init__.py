@@ -5,6 +5,7 @@ from meanfield.flow.gradient import GradientField, gradient_field
 from meanfield.flow.record import EnergyBalance, Record
 from meanfield.flow.risk import cross_entropy, empirical_risk, energy, square
 from meanfield.flow.solve import gradient_flow
+from meanfield.flow.stopping import gradient_below, risk_below, stationary
 
 __all__ = [
     "EnergyBalance",
@@ -14,7 +15,10 @@ __all__ = [
     "descent",
     "empirical_risk",
     "energy",
+    "gradient_below",
     "gradient_field",
     "gradient_flow",
+    "risk_below",
     "square",
+    "stationary",
 ]

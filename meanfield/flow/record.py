@@ -21,6 +21,7 @@ from jaxtyping import Array, Float, PyTree, Shaped
 
 COMPLETED = "completed"
 DIVERGED = "diverged"
+STOPPED = "stopped"
 EXHAUSTED = "exhausted"
 
 
@@ -47,7 +48,7 @@ class Record(NamedTuple):
         observables: What ``observe`` returned, stacked along a leading axis of times.
         theta: The last good parameters: those at the end, or those before trouble.
         end_time: The time of ``theta``.
-        result: ``"completed"``, ``"diverged"`` or ``"exhausted"``.
+        result: ``"completed"``, ``"stopped"`` (as asked), ``"diverged"`` or ``"exhausted"``.
         message: One sentence on how the run ended and when.
         statistics: Counts: steps, accepted, rejected, gradients, ...
         balance: The energy balance of a flow; None for descent.

@@ -30,18 +30,21 @@ from jaxtyping import Array, Float, PyTree
 
 from meanfield import checks, ode
 from meanfield.flow import progress as bars
-from meanfield.flow.gradient import GradientField, check_energy, check_field
+from meanfield.flow.gradient import GradientField
 from meanfield.flow.guard import Guarded
 from meanfield.flow.observables import Observe, observables, observed
 from meanfield.flow.record import (
     COMPLETED,
     DIVERGED,
     EXHAUSTED,
+    STOPPED,
     Record,
     balance_warnings,
     energy_balance,
     rows,
 )
+from meanfield.flow.start import adaptive, check_start, save_times
+from meanfield.flow.stopping import Stop, conditions, event
 from meanfield.notation import Scalar
 
 
@@ -63,6 +66,7 @@ def gradient_flow(
     rtol: float = 1e-3,
     atol: float = 1e-6,
     observe: Observe = None,
+    stop: Stop = None,
     max_steps: int = 100_000,
     balance_bound: float = 0.01,
     progress: str | None = None,
@@ -77,6 +81,8 @@ def gradient_flow(
         rtol: Relative tolerance of a step.
         atol: Absolute tolerance of a step.
         observe: What to save, a function of theta or a dictionary: the same objects compile once.
+        stop: When to end early (:func:`gradient_below`, :func:`risk_below`, :func:`stationary`, or
+            any function of theta to a truth value; or a dictionary): asked after every step.
         max_steps: Steps after which the run gives up.
         balance_bound: Relative residual of the energy balance above which the record warns.
         progress: Label of a progress bar; None for no bar.
@@ -95,46 +101,48 @@ def gradient_flow(
     >>> round(float(flow.gradient_flow(field, jnp.array(1.0), [0.0, 1.0], rtol=1e-6).theta), 4)
     0.3679
     """
-    times = _times(ts)
+    times = save_times(ts)
     theta = jax.tree.map(jnp.asarray, theta)
     ode.check_tolerances(rtol, atol)
-    checks.count("max_steps", max_steps)
-    dtype = _check_start(field, theta, times)
-    functions = observables(observe)
-    solution = _solve(
-        field,
-        theta,
-        jnp.asarray(times, dtype),
-        functions,
-        solver=_adaptive(ode.RKC2() if solver is None else solver),
+    dtype = check_start(field, theta, times)
+    functions, stops = observables(observe), conditions(stop, theta)
+    problem = field, theta, jnp.asarray(times, dtype), functions, stops
+    solution, seen = _solve(
+        *problem,
+        solver=adaptive(ode.RKC2() if solver is None else solver),
         tolerances=jnp.asarray([rtol, atol], dtype),
-        max_steps=max_steps,
+        max_steps=checks.count("max_steps", max_steps),
         meter=bars.meter(progress),
     )
-    saved = _saved(solution, field, theta, functions)
+    saved = _saved(solution, seen, field, theta, functions)
     return _record(solution, jax.tree.structure(theta), times, saved, balance_bound)
 
 
 @eqx.filter_jit
-def _solve(field, theta, times, functions, *, solver, tolerances, max_steps, meter):
+def _solve(field, theta, times, functions, stops, *, solver, tolerances, max_steps, meter):
     leaves, structure = jax.tree.flatten(theta)
     start = Flowing(leaves, jnp.zeros((), times.dtype))
 
+    def parameters(state):
+        return jax.tree.unflatten(structure, state.leaves)
+
     def vector_field(time, state, field):
         del time
-        velocity, dissipation = field.velocity(jax.tree.unflatten(structure, state.leaves))
+        velocity, dissipation = field.velocity(parameters(state))
         return Flowing(jax.tree.leaves(velocity), dissipation)
 
     def save(time, state, field):
         del time
-        theta = jax.tree.unflatten(structure, state.leaves)
-        return observed(functions, theta), field.energy(theta), state.dissipated
+        theta = parameters(state)
+        # Leaves again: observables may have empty branches as well.
+        seen = jax.tree.leaves(observed(functions, theta))
+        return seen, field.energy(theta), state.dissipated
 
     pid = diffrax.PIDController(rtol=tolerances[0], atol=tolerances[1], norm=_error_norm)
     controller: Any = Guarded(pid, times[-1] - times[0])
     if isinstance(solver, ode.RKC2):
         solver, controller = ode.with_ledger(solver, controller)
-    return diffrax.diffeqsolve(
+    solution = diffrax.diffeqsolve(
         diffrax.ODETerm(vector_field),
         solver,
         times[0],
@@ -148,17 +156,21 @@ def _solve(field, theta, times, functions, *, solver, tolerances, max_steps, met
             controller_state=True,
         ),
         stepsize_controller=controller,
+        event=event(stops, parameters),
         adjoint=diffrax.ForwardMode(),
         progress_meter=meter,
         max_steps=max_steps,
         throw=False,
     )
+    shape = jax.tree.structure(jax.eval_shape(observed, functions, theta))
+    return solution, jax.tree.unflatten(shape, solution.ys[0][0])
 
 
-def _saved(solution, field, theta, functions):
-    (reached, _), (saved, _) = cast(Any, (solution.ts, solution.ys))
+def _saved(solution, seen, field, theta, functions):
+    (reached, _), ((_, *energies), _) = cast(Any, (solution.ts, solution.ys))
     kept = int(np.sum(np.isfinite(np.asarray(reached))))
     # diffrax saves nothing before the first step is accepted; the start is known all the same.
+    saved = seen, *energies
     return rows(saved, kept) if kept else rows(_first_row(field, theta, functions), 1)
 
 
@@ -191,7 +203,8 @@ def _record(
         "rejected": int(solution.stats["num_rejected_steps"]),
         **{name: int(count) for name, count in ode.work(solution).items()},
     }
-    result, message = _outcome(solution.result, end_time, times[-1], statistics)
+    met = [name for name, hit in (solution.event_mask or {}).items() if hit]
+    result, message = _outcome(solution.result, end_time, times[-1], statistics, met)
     balance = energy_balance(energies, dissipated)
     return Record(
         times=times[: len(energies)],
@@ -206,49 +219,17 @@ def _record(
     )
 
 
-def _outcome(result: Any, end: float, horizon: float, statistics: dict) -> tuple[str, str]:
+def _outcome(
+    result: Any, end: float, horizon: float, statistics: dict, met: list[str]
+) -> tuple[str, str]:
     if result == diffrax.RESULTS.successful:
         return COMPLETED, f"reached time {end:g} in {statistics['accepted']} steps"
     where = f"stopped at time {end:g} of {horizon:g}"
+    if result == diffrax.RESULTS.event_occurred:
+        return STOPPED, f"{where}, as asked by {met[0]}, after {statistics['accepted']} steps"
     if result == diffrax.RESULTS.max_steps_reached:
         return EXHAUSTED, f"{where}: {statistics['steps']} steps used up; raise max_steps or rtol"
     return DIVERGED, (
         f"{where}: no smaller step leads on, for the flow blows up or its gradient is not finite; "
         "check labels and data, lower the initial scale or raise weight_decay"
     )
-
-
-def _times(ts: Any) -> np.ndarray:
-    times = np.asarray(ts, dtype=float)
-    if times.ndim != 1 or len(times) < 2:
-        raise ValueError(
-            f"ts must hold at least two times, got shape {times.shape}; "
-            "give the start, the save times and the end"
-        )
-    if not np.all(np.isfinite(times)) or np.any(np.diff(times) <= 0):
-        raise ValueError(f"ts must be finite and increasing, got {times.tolist()}")
-    return times
-
-
-def _check_start(field: Any, theta: PyTree, times: np.ndarray) -> Any:
-    checks.finite("theta", theta)
-    check_field(field, theta)
-    dtype = jnp.result_type(*jax.tree.leaves(theta))
-    with np.errstate(over="ignore"):
-        cast = times.astype(dtype).astype(float)
-    if not np.all(np.isfinite(cast)) or np.any(np.diff(cast) <= 0):
-        raise ValueError(
-            f"ts must be finite and increasing in {dtype}, got {times.tolist()}, which that "
-            "resolves no more; start at 0 or use float64"
-        )
-    check_energy(field, theta)
-    return dtype
-
-
-def _adaptive(solver: Any) -> diffrax.AbstractAdaptiveSolver:
-    if not isinstance(solver, diffrax.AbstractAdaptiveSolver):
-        raise ValueError(
-            "solver must be an instance of an adaptive diffrax solver, e.g. diffrax.Tsit5(), "
-            f"got {solver!r}"
-        )
-    return solver

@@ -1,0 +1,91 @@
+"""What a flow refuses before it starts.
+
+One trap: times that differ in double precision may be one and the same in single precision.
+"""
+
+from typing import Any
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, PyTree
+
+from meanfield import checks
+from meanfield.flow.gradient import check_energy, check_field
+
+
+def save_times(ts: Any, /) -> Float[np.ndarray, "t"]:
+    """Save times as an array in double precision.
+
+    Args:
+        ts: Two or more increasing times.
+
+    Raises:
+        ValueError: If they are anything else.
+
+    >>> save_times([0, 1]).tolist()
+    [0.0, 1.0]
+    """
+    times = np.asarray(ts, dtype=float)
+    if times.ndim != 1 or len(times) < 2:
+        raise ValueError(
+            f"ts must hold at least two times, got shape {times.shape}; "
+            "give the start, the save times and the end"
+        )
+    if not np.all(np.isfinite(times)) or np.any(np.diff(times) <= 0):
+        raise ValueError(f"ts must be finite and increasing, got {times.tolist()}")
+    return times
+
+
+def check_start(field: Any, theta: PyTree, times: Float[np.ndarray, "t"], /) -> Any:
+    """Checks that a flow can start, and gives the precision it will have.
+
+    Args:
+        field: The field of the flow.
+        theta: Parameters at the start.
+        times: What :func:`save_times` returned.
+
+    Returns:
+        The dtype of time and energy.
+
+    Raises:
+        ValueError: If field, parameters, energy or times do not fit.
+
+    >>> from meanfield import flow
+    >>> field = flow.gradient_field(lambda theta: theta**2)
+    >>> check_start(field, jnp.array(1.0, "float32"), np.array([0.0, 1.0]))
+    dtype('float32')
+    """
+    checks.finite("theta", theta)
+    check_field(field, theta)
+    dtype = jnp.result_type(*jax.tree.leaves(theta))
+    with np.errstate(over="ignore"):
+        cast = times.astype(dtype).astype(float)
+    if not np.all(np.isfinite(cast)) or np.any(np.diff(cast) <= 0):
+        raise ValueError(
+            f"ts must be finite and increasing in {dtype}, got {times.tolist()}, which that "
+            "resolves no more; start at 0 or use float64"
+        )
+    check_energy(field, theta)
+    return dtype
+
+
+def adaptive(solver: Any, /) -> diffrax.AbstractAdaptiveSolver:
+    """The solver, if it can adapt its step.
+
+    Args:
+        solver: A solver.
+
+    Raises:
+        ValueError: If it is no adaptive diffrax solver.
+
+    >>> adaptive(diffrax.Tsit5())
+    Tsit5()
+    """
+    if not isinstance(solver, diffrax.AbstractAdaptiveSolver):
+        raise ValueError(
+            "solver must be an instance of an adaptive diffrax solver, e.g. diffrax.Tsit5(), "
+            f"got {solver!r}"
+        )
+    return solver
