@@ -166,11 +166,12 @@ def _trust(arrays: dict[str, Any], facts: Facts, config: Any, notes: list[str]) 
         "\n".join(f"- {note}" for note in notes) if notes else "No run had anything to warn of."
     )
     return (
-        f"Every run loses as much energy as it dissipates, up to {worst:.2g} % in the worst run; a "
-        f"run off by more than {100 * config.balance_bound:g} % is named below. The balance is "
-        "necessary, not sufficient; so the narrowest network was run once more at a tenth of the "
-        f"tolerance: its last training loss changed by {100 * facts.solver:.2g} %, while seeds "
-        f"differ by {100 * _relative_spread(arrays, facts):.2g} %.\n\n{warned}"
+        "The flow dissipates the energy that it loses; the two differ by at most "
+        f"{worst:.2g} % of the loss in energy. A run off by more than "
+        f"{100 * config.balance_bound:g} % is named below. The balance is necessary, not "
+        "sufficient; so the narrowest network was run once more at a tenth of the tolerance: its "
+        f"last training loss changed by {100 * facts.solver:.2g} %, while seeds differ by "
+        f"{100 * _relative_spread(arrays, facts):.2g} %.\n\n{warned}"
     )
 
 
