@@ -61,7 +61,8 @@ def _draw_distance(arrays: dict[str, Any], facts: Facts, time: str, path: Path) 
         head_law.effective_width(heads),
         distance[:, :, facts.last_heads].T,
         facts.distance,
-        expected=-0.5,
+        expected=facts.draws.slope,
+        because="i.i.d. at τ = 0",
     )
     over_width.set(xlabel=f"effective width m·{heads[-1]}/({heads[-1]}+m)")
     over_width.set(ylabel=f"law: sliced $W_2$ {at_end}")
@@ -78,7 +79,8 @@ def _draw_distance(arrays: dict[str, Any], facts: Facts, time: str, path: Path) 
 def _draw_clouds(arrays: dict[str, Any], path: Path) -> None:
     clouds, times = arrays["clouds"], arrays["head_times"]
     reached = min(len(cloud) for cloud in clouds.values())
-    shown = np.unique(np.linspace(0, reached - 1, 4).round().astype(int))
+    evenly = np.linspace(times[0], times[reached - 1], 4)
+    shown = np.unique(np.abs(times[:reached, None] - evenly).argmin(axis=0))
     figure, axes = plots.panels(
         rows=len(clouds), columns=len(shown), width=2.5, height=2.5, share=True
     )

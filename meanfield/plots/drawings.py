@@ -124,6 +124,7 @@ def draw_rate(
     /,
     *,
     expected: float | None = None,
+    because: str = "theory",
     name: str = "seeds",
     color: str = "#31688e",
 ) -> None:
@@ -134,7 +135,8 @@ def draw_rate(
         x: The abscissa, positive.
         y: One row for each seed, positive.
         fit: The fitted power law, with an interval for its slope.
-        expected: The slope of the theory, drawn as a dashed line through the middle of the fit.
+        expected: The slope to compare with, drawn as a dashed line through the middle of the fit.
+        because: What the legend calls that slope.
         name: What the legend calls the points.
         color: Of points and fit.
 
@@ -160,7 +162,7 @@ def draw_rate(
     if expected is not None:
         middle = np.sqrt(ends.prod())
         level = np.exp(fit.intercept) * middle**fit.slope
-        label = f"theory: slope {_ratio(expected)}"
+        label = f"{because}: slope {_ratio(expected)}"
         ax.plot(
             ends,
             level * (ends / middle) ** expected,
