@@ -161,16 +161,9 @@ def draw_rate(
     ax.plot(ends, np.exp(fit.intercept) * ends**fit.slope, color=color, linewidth=1.6, label=slope)
     if expected is not None:
         middle = np.sqrt(ends.prod())
-        level = np.exp(fit.intercept) * middle**fit.slope
+        line = np.exp(fit.intercept) * middle**fit.slope * (ends / middle) ** expected
         label = f"{because}: slope {_ratio(expected)}"
-        ax.plot(
-            ends,
-            level * (ends / middle) ** expected,
-            "--",
-            color=canvas.INK,
-            linewidth=1.1,
-            label=label,
-        )
+        ax.plot(ends, line, "--", color=canvas.INK, linewidth=1.1, label=label)
     # The widths that were run, and no powers of two between them.
     ax.set_xticks(np.unique(x), labels=[f"{place:.3g}" for place in np.unique(x)])
     ax.set_xticks([], minor=True)

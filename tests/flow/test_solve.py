@@ -70,18 +70,6 @@ def test_decay_of_a_quadratic(solver):
     assert record.warnings == ()
 
 
-def test_observable_with_empty_branches():
-    """Invariance: theta itself, which here has an empty branch, is saved with its structure."""
-    record = flow.gradient_flow(FIELD, START, TIMES, observe=itself)
-    assert jax.tree.structure(record.observables) == jax.tree.structure(START)
-    np.testing.assert_array_equal(record.observables["x"][0], START["x"])
-    np.testing.assert_allclose(record.observables["x"][-1], record.theta["x"], rtol=round_off())
-
-
-def itself(theta):
-    return theta
-
-
 def test_start_at_another_time():
     """Invariance: the flow does not know the clock; it may start anywhere."""
     early, late = (
