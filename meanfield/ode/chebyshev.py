@@ -17,35 +17,25 @@ References:
     J. Comp. Appl. Math. 88 (1998), section 2 (scheme) and section 3.1 (error estimate).
 """
 
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
 
-Loop = Literal["lax", "checkpointed"]
 DAMPING = 2 / 13
 STABILITY = 2 / 3 * (1 - 2 * DAMPING / 15)
 _SERIES_TERMS = 9
 
 
-class Point(NamedTuple):
-    """A point of a solution: time, state, and the field there, whose value counts where `known`."""
+class Stage(NamedTuple):
+    """A stage of the recursion: its number j, a_j, b_j, G_j, G_j - G_{j-1} and F_j."""
 
-    time: Any
-    state: Any
+    number: Any
+    a: Any
+    b: Any
+    total: Any
+    difference: Any
     field: Any
-    known: Any = True
-
-
-class Step(NamedTuple):
-    """One step: increment y1 - y0, field at its start and end, local error estimate."""
-
-    increment: Any
-    first: Any
-    last: Any
-    error: Any
 
 
 def stability_interval(stages):
@@ -138,63 +128,55 @@ def combine(*scaled):
     return jax.tree.map(leaf, *trees)
 
 
-def chebyshev_step(
-    rate: Callable, start: Point, h, stages, /, *, max_stages: int, loop: Loop = "lax"
-) -> Step:
-    """One RKC2 step of length h with the given number of stages.
+def first_stage(field, /) -> Stage:
+    """Stage 0, before the first increment.
 
     Args:
-        rate: (t, y) -> dy/dt, a tree like y.
-        start: where the step begins; a field not known yet costs one evaluation more.
-        h: step length, a floating scalar array.
-        stages: integer scalar; 0 evaluates nothing and returns a zero increment.
-        max_stages: bound on `stages`, for reverse mode.
-        loop: kind of `equinox` loop: "lax" (forward mode) or "checkpointed" (reverse mode).
+        field: F_0.
 
     Returns:
-        Increment, the field at both ends (`stages` evaluations in all) and the error estimate
-        0.8 (y0 - y1) + 0.4 h (F0 + F1), of third order in h.
+        The stage.
 
-    >>> start = Point(0.0, jnp.ones(()), -jnp.ones(()))
-    >>> step = chebyshev_step(lambda t, y: -y, start, jnp.ones(()), 2, max_stages=2)
-    >>> round(float(step.increment), 4)
-    -0.5
+    >>> int(first_stage(jnp.ones(())).number)
+    0
     """
-    t, y, field, known = start
-    real = jnp.zeros((), jnp.result_type(*jax.tree.leaves(y))).real.dtype
-    scale = h.astype(real)
-    s = jnp.maximum(jnp.asarray(stages), 2).astype(real)
+    zeros = jax.tree.map(jnp.zeros_like, field)
+    one = jnp.ones((), jnp.result_type(*jax.tree.leaves(field))).real
+    return Stage(jnp.zeros((), jnp.int32), 0 * one, one, zeros, zeros, field)
+
+
+def next_stage(stage: Stage, field, h, stages, /) -> tuple[Stage, Any]:
+    """Stage j + 1 of a step, up to its field, which is left as it was.
+
+    Args:
+        stage: stage j with its field F_j.
+        field: F_0.
+        h: step length, a floating scalar.
+        stages: s, an integer scalar, at least 2.
+
+    Returns:
+        The stage, and the share of the step at which to evaluate its field, at y_0 + b_j G_j.
+
+    >>> one = next_stage(first_stage(jnp.ones(())), jnp.ones(()), jnp.ones(()), 2)[0]
+    >>> float(one.total) > 0
+    True
+    """
+    one = jnp.ones_like(stage.b)
+    s = jnp.asarray(stages).astype(one.dtype)
     excess = DAMPING / (s * s)
     _, first, second = chebyshev_values(s, excess)
     w1 = first / second
-    one = jnp.ones((), real)
-
-    def body(carry):
-        j, a, b, total, difference, field, latest = carry
-        # Stage 0 only evaluates F_0; stage 1 has no predecessor: G_1 = w1 h F_0, not twice that.
-        weight = jnp.where(j == 1, w1, jnp.where(j == 0, 0.0, 2 * w1 / b)) * scale
-        difference = combine(
-            (one, difference), (2 * excess, total), (weight, latest), (-a * weight, field)
-        )
-        total = combine((one, total), (one, difference))
-        a, b, slope = _stage_numbers(j.astype(real), excess)
-        # The time to which stage j is consistent; exactly 1 at the last, for stiff forcing.
-        fraction = jnp.where(j >= stages, one, w1 * slope)
-        point = combine((one, y), (b, total))
-        latest = rate(t + fraction.astype(h.dtype) * h, point)
-        field = jax.tree.map(lambda new, old: jnp.where(j == 0, new, old), latest, field)
-        return j + 1, jnp.where(j == 0, 0.0, a), b, total, difference, field, latest
-
-    zeros = jax.tree.map(jnp.zeros_like, y)
-    # The first field too comes from this loop: the program holds the field once.
-    begin = jnp.where(known, 1, 0)
-    _, _, b, total, _, field, last = eqxi.while_loop(
-        lambda carry: (carry[0] <= stages) & (stages > 0),
-        body,
-        (begin, 0 * one, one, zeros, zeros, field, field),
-        max_steps=max_stages + 1,
-        kind=loop,
+    # Stage 0 has no predecessor: G_1 = w1 h F_0, not twice that.
+    weight = jnp.where(stage.number == 0, w1, 2 * w1 / stage.b) * h.astype(one.dtype)
+    difference = combine(
+        (one, stage.difference),
+        (2 * excess, stage.total),
+        (weight, stage.field),
+        (-stage.a * weight, field),
     )
-    increment = combine((b, total))
-    error = combine((-0.8 * one, increment), (0.4 * scale, field), (0.4 * scale, last))
-    return Step(increment, field, last, error)
+    total = combine((one, stage.total), (one, difference))
+    number = stage.number + 1
+    a, b, slope = _stage_numbers(number.astype(one.dtype), excess)
+    # The time to which stage j is consistent; exactly 1 at the last, for stiff forcing.
+    share = jnp.where(number >= stages, one, w1 * slope)
+    return Stage(number, a, b, total, difference, stage.field), share

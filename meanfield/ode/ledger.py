@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 
-class Attempt(NamedTuple):
+class Reported(NamedTuple):
     """What a solver reports of one attempted step: error, costs, longest stable step."""
 
     error: PyTree
@@ -71,8 +71,8 @@ class Ledger(diffrax.AbstractAdaptiveStepSizeController):
     def adapt_step_size(  # noqa: PLR0917 diffrax dictates the signature
         self, t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state
     ):
-        """As `diffrax.AbstractStepSizeController.adapt_step_size`, for an `Attempt`."""
-        if not isinstance(y_error, Attempt):
+        """As `diffrax.AbstractStepSizeController.adapt_step_size`, for a `Reported` error."""
+        if not isinstance(y_error, Reported):
             raise ValueError(
                 "Ledger needs a solver that reports its attempts: use RKC2(ledger=True), or "
                 "with_ledger(solver, controller)"

@@ -11,13 +11,13 @@ References:
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 
 class Radius(NamedTuple):
@@ -27,6 +27,14 @@ class Radius(NamedTuple):
     direction: PyTree[Float[Array, "..."]]
     change: Float[Array, ""]
     products: Int[Array, ""]
+
+
+class Search(NamedTuple):
+    """When a power iteration stops: relative change, most products, value up to which one does."""
+
+    tolerance: Any
+    max_products: Any
+    enough: Any
 
 
 def normalised(tree: PyTree, /) -> tuple[PyTree, Float[Array, ""]]:
@@ -106,21 +114,92 @@ def spectral_radius(
     ... )
     3.0
     """
+    search = Search(tolerance, max_products, enough)
+    return lax.while_loop(
+        lambda estimate: unsettled(estimate, search),
+        lambda estimate: renewed(estimate, product(estimate.direction)),
+        unproven(previous, direction),
+    )
 
-    def unsettled(estimate):
-        matters = (estimate.products == 0) | (estimate.value > enough)
-        return (estimate.products < max_products) & (estimate.change > tolerance) & matters
 
-    def iterate(estimate):
-        image, size = normalised(product(estimate.direction))
-        size = size.astype(estimate.value.dtype)
-        change = jnp.abs(size - estimate.value) / jnp.where(size > 0, size, 1)
-        # A vanishing product says nothing about the other directions: keep the old one.
-        image = jax.tree.map(
-            lambda new, old: jnp.where(size > 0, new, old), image, estimate.direction
-        )
-        return Radius(size, image, change, estimate.products + 1)
+def unproven(value: Float[Array, ""], direction: PyTree, /) -> Radius:
+    """An estimate for which no product has been spent.
 
-    infinite = jnp.full_like(previous, jnp.inf)
-    start = Radius(previous, direction, infinite, jnp.zeros((), jnp.int32))
-    return lax.while_loop(unsettled, iterate, start)
+    Args:
+        value: what it is taken to be.
+        direction: where to look first, of norm one; None if no product ever will be.
+
+    Returns:
+        The estimate.
+
+    >>> int(unproven(jnp.array(1.0), None).products)
+    0
+    """
+    return Radius(value, direction, jnp.full_like(value, jnp.inf), jnp.zeros((), jnp.int32))
+
+
+def unsettled(estimate: Radius, search: Search, /) -> Bool[Array, ""]:
+    """Whether a search asks for another product.
+
+    Args:
+        estimate: the estimate so far.
+        search: when to stop.
+
+    Returns:
+        The truth of it.
+
+    >>> bool(unsettled(unproven(jnp.array(1.0), None), Search(0.01, 50, 0.0)))
+    True
+    """
+    matters = (estimate.products == 0) | (estimate.value > search.enough)
+    spent = estimate.products >= search.max_products
+    return ~spent & (estimate.change > search.tolerance) & matters
+
+
+def renewed(estimate: Radius, image: PyTree, /) -> Radius:
+    """The estimate after one product more.
+
+    Args:
+        estimate: the estimate so far.
+        image: A v for its direction v.
+
+    Returns:
+        The new one.
+
+    >>> float(renewed(unproven(jnp.array(1.0), jnp.ones(1)), jnp.array([-3.0])).value)
+    3.0
+    """
+    image, size = normalised(image)
+    size = size.astype(estimate.value.dtype)
+    change = jnp.abs(size - estimate.value) / jnp.where(size > 0, size, 1)
+    # A vanishing product says nothing about the other directions: keep the old one.
+    image = jax.tree.map(lambda new, old: jnp.where(size > 0, new, old), image, estimate.direction)
+    return Radius(size, image, change, estimate.products + 1)
+
+
+def probing_length(y: PyTree, field: PyTree, h: Float[Array, ""], /) -> Float[Array, ""]:
+    """Length d of the shift in (F(y + d v) - F(y)) / d, a Jacobian product by one evaluation.
+
+        d = sqrt(eps) max(|y|, h |F(y)|),   sqrt(eps) where both vanish
+
+    Half the digits are left to the difference. Where y is small beside its change in a step, h |F|
+    keeps the round-off of F below the radii that matter to a step of length h.
+
+    Args:
+        y: state.
+        field: F(y).
+        h: step length.
+
+    Returns:
+        The length.
+
+    References:
+        Sommeijer, Shampine, Verwer (1998), section 3.2.
+
+    >>> float(probing_length(jnp.zeros(1), jnp.zeros(1), jnp.array(1.0))) > 0
+    True
+    """
+    size = normalised(y)[1]
+    size = jnp.maximum(size, h.astype(size.dtype) * normalised(field)[1])
+    usable = (size > 0) & jnp.isfinite(size)
+    return jnp.sqrt(jnp.finfo(size.dtype).eps) * jnp.where(usable, size, 1)

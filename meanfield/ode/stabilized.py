@@ -25,19 +25,15 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from meanfield import checks
-from meanfield.ode.chebyshev import (
-    Point,
-    chebyshev_step,
-    combine,
-    stability_interval,
-    stage_count,
-)
-from meanfield.ode.ledger import Attempt
+from meanfield.ode.attempt import Point, attempt
+from meanfield.ode.chebyshev import combine, stability_interval, stage_count
+from meanfield.ode.ledger import Reported
 from meanfield.ode.problem import check_state, rate_of
-from meanfield.ode.radius import Radius, normalised, probe, spectral_radius
+from meanfield.ode.radius import Search, normalised, probe, unproven
 
 _MARGIN = 2.0
 _SETTLED = 0.05
+_MOST_PRODUCTS = 50
 _NO_REVERSE = (
     "RKC2 takes a varying number of stages and by default cannot be differentiated in reverse "
     'mode: use RKC2(differentiation="reverse") with diffrax.RecursiveCheckpointAdjoint(), or '
@@ -46,7 +42,7 @@ _NO_REVERSE = (
 
 
 class Work(NamedTuple):
-    """Counts kept in the state of the solver, of accepted steps."""
+    """Counts kept in the state of the solver, of accepted steps; products are evaluations too."""
 
     evaluations: Int[Array, "*batch"]
     products: Int[Array, "*batch"]
@@ -71,14 +67,14 @@ class RKC2(diffrax.AbstractAdaptiveSolver):
     """Second-order Runge-Kutta-Chebyshev method, a solver for `diffrax.diffeqsolve`.
 
     The number of stages of each step follows from the spectral radius of the Jacobian, which is
-    estimated inside by a warm-started power iteration on Jacobian products. s stages cost s
+    estimated inside by a warm-started power iteration on differences of the field. s stages cost s
     evaluations of the field: the field at the end of a step is the first of the next one.
     A step that needs more than `max_stages` costs nothing and is rejected; under a controller
     of fixed steps, which cannot reject, its state is NaN.
 
     Args:
         spectral_radius: upper bound on |eigenvalues| of the Jacobian: a number, a function
-            (t, y, args) -> bound, or None to estimate it.
+            (t, y, args) -> bound, or None to estimate it, each product for one evaluation.
         max_stages: most stages in one step, at least 2.
         safety: factor on the estimated radius, at least 1 (not on one given by the user).
         refresh: stages after which the radius is estimated again, unless two stages seem to do;
@@ -112,7 +108,7 @@ class RKC2(diffrax.AbstractAdaptiveSolver):
         self,
         *,
         spectral_radius: float | Callable | None = None,
-        max_stages: int = 500,
+        max_stages: int = 1000,
         safety: float = 1.2,
         refresh: int = 25,
         differentiation: str = "forward",
@@ -167,81 +163,92 @@ class RKC2(diffrax.AbstractAdaptiveSolver):
         rate, sign = rate_of(terms, args, t0)
         known = state.known & ~jnp.asarray(made_jump)
         if self.spectral_radius is None:
-            estimate, age = self._estimate(rate, t0, y0, h, state)
-            bound = self.safety * estimate.value
+            radius, search = self._search(h, state)
         else:
-            estimate, age = self._given(sign * t0, y0, args, state), state.age
-            bound = estimate.value
-        needed = stage_count(h.astype(bound.dtype) * bound)
-        # False for a NaN as well: a radius that is no number admits no step.
-        admissible = needed <= self.max_stages
-        stages = jnp.where(admissible, needed, 0).astype(jnp.int32)
-        loop = "lax" if self.differentiation == "forward" else "checkpointed"
-        start = Point(t0, y0, state.field, known)
-        result = chebyshev_step(rate, start, h, stages, max_stages=self.max_stages, loop=loop)
-        if self.differentiation == "forward":
+            given = self._given(sign * t0, y0, args, state)
+            radius, search = unproven(given, None), Search(0.0, 0, 0.0)
+        forward = self.differentiation == "forward"
+        found = attempt(
+            rate,
+            Point(t0, y0, state.field, known),
+            h,
+            lax.stop_gradient(radius),
+            search=lax.stop_gradient(search),
+            stages=lambda value: self._stages(lax.stop_gradient(h), value),
+            most=self.max_stages + 1 + _MOST_PRODUCTS,
+            loop="lax" if forward else "checkpointed",
+        )
+        result, taken = found.step, found.stages > 0
+        if forward:
             result = eqxi.nondifferentiable_backward(result, msg=_NO_REVERSE)
-        y1 = jax.tree.map(lambda y, d: jnp.where(admissible, y + d, jnp.nan), y0, result.increment)
-        error = jax.tree.map(lambda e: jnp.where(admissible, e, jnp.inf), result.error)
-        spent = jnp.where(stages > 0, stages + ~known, 0)
-        work = Work(
-            state.work.evaluations + spent,
-            state.work.products + estimate.products,
-            state.work.stages + stages,
-            jnp.maximum(state.work.largest_stages, stages),
-        )
-        following = RKC2State(
-            field=result.last,
-            known=stages > 0,
-            direction=estimate.direction,
-            radius=estimate.value,
-            slope=_slope(result, state.slope),
-            length=h,
-            age=age + stages,
-            work=work,
-        )
+        y1 = jax.tree.map(lambda y, d: jnp.where(taken, y + d, jnp.nan), y0, result.increment)
+        error = jax.tree.map(lambda e: jnp.where(taken, e, jnp.inf), result.error)
+        following = self._following(state, found, result, h)
         if self.ledger:
             # Nine tenths: the radius may be larger where the next step begins.
+            bound = self._bound(found.radius.value)
             longest = 0.9 * stability_interval(self.max_stages) / bound
-            evaluations, products = (x.astype(bound.dtype) for x in (spent, estimate.products))
-            error = Attempt(error, evaluations, products, lax.stop_gradient(longest))
+            spent = (found.evaluations, found.radius.products)
+            counts = (x.astype(bound.dtype) for x in spent)
+            error = Reported(error, *counts, lax.stop_gradient(longest))
         slopes = combine((h, result.first)), combine((h, result.last))
         dense = {"y0": y0, "y1": y1, "k0": slopes[0], "k1": slopes[1]}
         return y1, error, dense, following, diffrax.RESULTS.successful
 
-    def _given(self, t, y, args, state):
-        """The user's bound, as an estimate that cost nothing."""
-        given = self.spectral_radius
-        bound = jnp.asarray(given(t, y, args) if callable(given) else given, state.radius.dtype)
-        return lax.stop_gradient(Radius(bound, None, bound, jnp.zeros((), jnp.int32)))
+    def _following(self, state, found, result, h):
+        """The state after a step."""
+        taken, products = found.stages > 0, found.radius.products
+        # A rough estimate is continued in the next step, from where it stopped.
+        settled = jnp.where(found.radius.change <= _SETTLED, 0, self.refresh)
+        return RKC2State(
+            field=result.last,
+            known=taken,
+            direction=found.radius.direction,
+            radius=found.radius.value,
+            slope=_slope(result, state.slope),
+            length=h,
+            age=jnp.where(products > 0, settled, state.age) + found.stages,
+            work=Work(
+                state.work.evaluations + found.evaluations,
+                state.work.products + products,
+                state.work.stages + found.stages,
+                jnp.maximum(state.work.largest_stages, found.stages),
+            ),
+        )
 
-    def _estimate(self, rate, t, y, h, state):
-        """The estimated radius, and the number of stages since it was last renewed."""
-        frozen, point = lax.stop_gradient((t, y))
+    def _bound(self, value):
+        """An upper bound on the radius from its estimate."""
+        return self.safety * value if self.spectral_radius is None else value
+
+    def _stages(self, h, value):
+        """Number of stages of a step, 0 if it would need more than there may be."""
+        bound = self._bound(value)
+        needed = stage_count(h.astype(bound.dtype) * bound)
+        # False for a NaN as well: a radius that is no number admits no step.
+        return jnp.where(needed <= self.max_stages, needed, 0).astype(jnp.int32)
+
+    def _given(self, t, y, args, state):
+        """The user's bound."""
+        given: Any = self.spectral_radius
+        return jnp.asarray(given(t, y, args) if callable(given) else given, state.radius.dtype)
+
+    def _search(self, h, state):
+        """What is known of the radius, and how much may be spent to know it better."""
         # The only trace of a rejection: the next attempt is shorter than the last accepted step.
         shorter = h < 0.999 * state.length
         unknown = state.length == 0
         length, least = h.astype(state.radius.dtype), stability_interval(2)
-        value = lax.stop_gradient(jnp.maximum(state.radius, state.slope))
+        value = jnp.maximum(state.radius, state.slope)
         # Where two stages seem to do, no product is worth its price: if they do not, the error
         # estimate will say so, and the attempt after a rejection asks for an accurate radius.
         mild = ~(shorter | unknown) & (length * self.safety * value <= least)
         due = ((state.age >= self.refresh) | shorter) & ~mild
-
-        def product(vector):
-            return jax.jvp(lambda x: rate(frozen, x), (point,), (vector,))[1]
-
-        estimate = spectral_radius(
-            product,
-            lax.stop_gradient(state.direction),
-            value,
+        search = Search(
             tolerance=jnp.where(shorter | unknown, 0.01, _SETTLED),
-            max_products=jnp.where(due, 50, 0),
+            max_products=jnp.where(due, _MOST_PRODUCTS, 0),
             enough=least / (_MARGIN * length),
         )
-        # A rough estimate is continued in the next step, from where it stopped.
-        settled = jnp.where(estimate.change <= _SETTLED, 0, self.refresh)
-        return lax.stop_gradient(estimate), jnp.where(due, settled, state.age)
+        return unproven(value, state.direction), search
 
 
 def _slope(step, previous):

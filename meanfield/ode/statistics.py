@@ -1,7 +1,7 @@
 """The account of a solve: what it cost, rejected steps included.
 
-Trap: evaluations and Jacobian products are counted apart, since a product costs about two
-evaluations of a gradient; whoever compares solvers must weigh them.
+Trap: a product for the spectral radius is a difference of two values of the field, one of which the
+step needs anyway: it costs one evaluation, and is among the evaluations already.
 """
 
 import dataclasses
@@ -43,14 +43,14 @@ def work(solution: diffrax.Solution, /) -> dict[str, Array]:
             `SaveAt(controller_state=True)` besides.
 
     Returns:
-        `evaluations` of the field, Jacobian `products` (not among the evaluations), `stages`
-        of accepted steps, `largest_stages` of one step; without a ledger, rejected steps are
-        left out of all. Empty for other solvers.
+        `evaluations` of the field, all of them; `products`, those of them that were spent on the
+        spectral radius; `stages` of accepted steps; `largest_stages` of one step. Without a
+        ledger, rejected steps are left out of all. Empty for other solvers.
 
     >>> term, save = diffrax.ODETerm(lambda t, y, a: -y), diffrax.SaveAt(t1=True, solver_state=True)
     >>> solved = diffrax.diffeqsolve(term, RKC2(), 0.0, 1.0, 0.5, 1.0, saveat=save)
     >>> int(work(solved)["evaluations"])
-    5
+    6
     """
     state, account = solution.solver_state, solution.controller_state
     if not isinstance(state, RKC2State):
