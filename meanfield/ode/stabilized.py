@@ -188,9 +188,9 @@ class RKC2(diffrax.AbstractAdaptiveSolver):
             # Nine tenths: the radius may be larger where the next step begins.
             bound = self._bound(found.radius.value)
             longest = 0.9 * stability_interval(self.max_stages) / bound
-            spent = (found.evaluations, found.radius.products)
-            counts = (x.astype(bound.dtype) for x in spent)
-            error = Reported(error, *counts, lax.stop_gradient(longest))
+            spent = found.evaluations.astype(bound.dtype)
+            products = found.radius.products.astype(bound.dtype)
+            error = Reported(error, spent, products, lax.stop_gradient(longest))
         slopes = combine((h, result.first)), combine((h, result.last))
         dense = {"y0": y0, "y1": y1, "k0": slopes[0], "k1": slopes[1]}
         return y1, error, dense, following, diffrax.RESULTS.successful
