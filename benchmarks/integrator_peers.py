@@ -76,7 +76,8 @@ def _cost(solver, statistics, work):
     if not work:
         return explicit_cost(solver, statistics)
     steps = (int(statistics[f"num_{name}_steps"]) for name in ("accepted", "rejected"))
-    return Cost(int(work["evaluations"]), int(work["products"]), *steps)
+    # The products of RKC2 are differences of the field, and evaluations like the others.
+    return Cost(int(work["evaluations"]), 0, *steps)
 
 
 def over_leaves(field, theta):
