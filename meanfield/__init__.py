@@ -4,6 +4,7 @@
     flow     training: risk, energy, the field of the gradient flow, the flow and its discrete twin
     ode      stabilised explicit solvers and the spectrum that limits them, as parts for diffrax
     measure  heads as particles: clouds, moments, distances
+    theory   theorems as computable quantities: depth limit, first variation, certificates
     tasks    problems with known answers
     rates    slopes and bands with intervals
     store    run directories
@@ -18,7 +19,7 @@ import importlib
 from importlib import metadata
 from types import ModuleType
 
-from meanfield import flow, measure, nn, ode
+from meanfield import flow, measure, nn, ode, theory
 from meanfield.flow import descent, empirical_risk, energy, gradient_field, gradient_flow
 from meanfield.nn import attention, mlp, model, network
 
@@ -40,6 +41,7 @@ __all__ = [
     "network",
     "nn",
     "ode",
+    "theory",
 ]
 
 
