@@ -42,3 +42,22 @@ def token_risk(final):
     """The same risk, from the final tokens."""
     read = jax.vmap(MODEL.readout.apply, in_axes=(None, 0, None))(READOUT, final, None)
     return jnp.mean(jax.vmap(flow.cross_entropy)(read, LABELS))
+
+
+def energy_with(mass, layer, probes, blocks, weight_decay):
+    """Q of rho + mass * delta at one layer, for probes of every block: weights by hand."""
+    tokens, decay = INPUTS, 0.0
+    layers = zip(*(unstacked(tree) for tree in (*blocks, *probes)), strict=True)
+    for at, (heads, neurons, *added) in enumerate(layers):
+        extra = mass if at == layer else 0.0
+        for block, own, probe, kappa in zip(BLOCKS, (heads, neurons), added, KAPPA, strict=True):
+            mean = jax.vmap(block.mean, in_axes=(0, None, None))
+            update = mean(tokens, own, None) + extra * mean(tokens, probe, None)
+            tokens = tokens + kappa / DEPTH * update
+            decay += sum(jnp.sum(leaf**2) for leaf in own) / len(own[0]) / DEPTH
+            decay += extra * sum(jnp.sum(leaf**2) for leaf in probe) / DEPTH
+    return token_risk(tokens) + weight_decay / 2 * decay
+
+
+def unstacked(tree):
+    return [jax.tree.map(lambda leaf, at=at: leaf[at], tree) for at in range(DEPTH)]

@@ -127,7 +127,7 @@ def test_network_of_coupled_paths():
         nn.attention(dim=3, head_dim=2, measure=measure),
         nn.mlp(dim=3, activation=jnp.tanh, measure=measure),
     )
-    network = nn.network(blocks, depth=max(LAYERS))
+    network = nn.network(blocks, depth=int(max(LAYERS)))
     paths = network.init(KEY, width=8, coupling="path")
     means = [block.mean for block in blocks]
 

@@ -15,6 +15,7 @@ from theory_problems import (
     NEURONS,
     READOUT,
     energy_of,
+    energy_with,
     particles,
     token_risk,
 )
@@ -85,32 +86,13 @@ def test_masked_users_blocks():
         )
 
 
-def weighted_energy(mass, probes, layer):
-    """Q of the measure rho + mass delta at one layer, the added particle's weight by hand."""
-    tokens, decay = INPUTS, 0.0
-    layers = zip(*(unstacked(tree) for tree in (*PARTICLES, *probes)), strict=True)
-    for at, (heads, neurons, *added) in enumerate(layers):
-        extra = mass if at == layer else 0.0
-        for block, own, probe, kappa in zip(BLOCKS, (heads, neurons), added, KAPPA, strict=True):
-            mean = jax.vmap(block.mean, in_axes=(0, None, None))
-            update = mean(tokens, own, None) + extra * mean(tokens, probe, None)
-            tokens = tokens + kappa / DEPTH * update
-            decay += sum(jnp.sum(leaf**2) for leaf in own) / len(own[0]) / DEPTH
-            decay += extra * sum(jnp.sum(leaf**2) for leaf in probe) / DEPTH
-    return token_risk(tokens) + WEIGHT_DECAY / 2 * decay
-
-
-def unstacked(tree):
-    return [jax.tree.map(lambda leaf, at=at: leaf[at], tree) for at in range(DEPTH)]
-
-
 @pytest.mark.parametrize("layer", [0, 2])
 def test_value_is_the_derivative_along_added_mass(layer):
     """Finite difference: Q(rho + mass delta) at one layer, central, both blocks at once."""
     probes = particles(11, widths=(1, 1))
     step = 1e-4
-    energy = jax.jit(weighted_energy, static_argnums=2)
-    ahead, behind = (energy(h, probes, layer) for h in (step, -step))
+    energy = jax.jit(energy_with, static_argnums=1)
+    ahead, behind = (energy(h, layer, probes, PARTICLES, WEIGHT_DECAY) for h in (step, -step))
     expected = sum(found.value[layer, 0] for found in variations(probes)) / DEPTH
     np.testing.assert_allclose((ahead - behind) / (2 * step), expected, rtol=1e-6)
 
