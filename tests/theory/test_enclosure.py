@@ -47,6 +47,32 @@ def test_boundary_of_the_ball():
     assert found.upper < -1.95
 
 
+def test_dent_in_the_corner_of_a_cell():
+    """Closed form: a dent of depth 0.05 that all coarse centres miss; slack is half a diagonal."""
+    place = jnp.array([0.5, 0.25, 0.125])
+
+    def dented(tokens, theta, mask):
+        return jnp.minimum(jnp.linalg.norm(theta - place), 0.05) * tokens
+
+    found = enclose(dented, 3, lipschitz=1.0, reach=1.0, tolerance=0.04)
+    assert found.lower <= 0.0 <= found.upper
+
+
+def test_dent_nearer_to_the_origin_than_its_cell():
+    """Closed form: the decay of a cell is that of its nearest point, not of its centre.
+
+    The first variation is 0.4 - 1/3 - 0.8 x + x^2 between 1/12 and 1/2, least at x = 0.4.
+    """
+
+    def dented(tokens, theta, mask):
+        return -jnp.maximum(0, 1 / 3 - 0.8 * jnp.abs(theta[0] - 0.5)) * tokens
+
+    found = enclose(dented, 1, weight_decay=2.0, lipschitz=0.8, reach=4.0, tolerance=1e-3)
+    exact = 0.24 - 1 / 3
+    assert found.lower <= exact <= found.upper + 1e-12
+    assert found.upper < exact + 1e-2
+
+
 def test_budget():
     """Theorem: a search cut short still returns bounds, only further apart."""
     exact = enclose(waves, 2, lipschitz=5.0)

@@ -139,6 +139,41 @@ def test_gap_against_an_independent_solver():
     assert best - lower < 0.05 * best
 
 
+@pytest.mark.parametrize("linear", [True, False])
+def test_whole_space_from_a_bound(linear):
+    """Numpy loop: a far narrow optimum, 9/10 of the way to the edge that the bound promises."""
+    edge = 1 / 0.5 if linear else 2 * np.sqrt(1 / 0.5)
+
+    def bump(x):
+        return jnp.maximum(0.0, 1 - 5 * jnp.abs(x - 0.9 * edge))
+
+    def encoder(tokens, theta, mask):
+        return (theta[0] * bump(theta[1]) if linear else 1 - 2 * bump(theta[1])) * tokens
+
+    at = theory.States(jnp.zeros(1), jnp.ones((1, 1, 1, 1)), jnp.ones((1, 1, 1, 1)))
+    line = np.linspace(-2 * edge, 2 * edge, 200_001)
+    height = np.asarray(bump(line))
+    exact = np.min((-(height**2) / (2 * 0.5) if linear else 1 - 2 * height) + 0.25 * line**2)
+    if linear:
+        particles, mask = (jnp.zeros((1, 2)), jnp.zeros((1, 2))), (True, False)
+    else:
+        particles, mask = {1: jnp.zeros((1, 2))}, False
+    found = theory.frank_wolfe_gap(
+        encoder,
+        particles,
+        at,
+        homogeneous=mask,
+        weight_decay=0.5,
+        bound=1.0,
+        lipschitz=10.0,
+        tolerance=1e-3,
+    )
+    np.testing.assert_allclose(found.reach, edge, rtol=1e-12)
+    assert found.infimum.lower <= exact + 1e-6
+    assert found.infimum.upper >= exact - 1e-6
+    assert found.infimum.upper < found.level - 0.05
+
+
 def test_neuron_bounds():
     """Theorem: no particle has a larger force, no pair of them a steeper slope."""
     rng = np.random.default_rng(8)
