@@ -11,7 +11,7 @@ import lineax
 import optimistix
 from jax.experimental import io_callback
 
-from benchmarks.integrator_counts import Cost, Meter, counted
+from benchmarks.integrator_counts import FIRST_STEP, Cost, Meter, counted
 from benchmarks.integrator_peers import (
     Limits,
     Method,
@@ -21,7 +21,7 @@ from benchmarks.integrator_peers import (
     over_leaves,
     timed,
 )
-from benchmarks.integrator_problems import Problem
+from benchmarks.integrator_problems import Problem, first_step
 
 METER = Meter()
 
@@ -31,7 +31,8 @@ def implicit(atol_ratio: float, /) -> Method:
     programs: dict[str, Any] = {}
 
     def run(problem: Problem, setting: float, limits: Limits) -> Solve:
-        inputs = (problem.start, problem.horizon, setting, atol_ratio * setting)
+        first = first_step(problem, setting)
+        inputs = (problem.start, problem.horizon, first, setting, atol_ratio * setting)
         solves, counts = [], (0, 0)
         for counting in (True, False):
             field = counted(problem.field, METER) if counting else problem.field
@@ -42,7 +43,7 @@ def implicit(atol_ratio: float, /) -> Method:
             solves.append(timed(program, inputs, seconds, spend, _steps))
             jax.effects_barrier()
             if counting:
-                counts = METER.evaluations, METER.products
+                counts = METER.evaluations + FIRST_STEP, METER.products
             if solves[-1].stopped:
                 break
         end = solves[-1]
@@ -56,7 +57,7 @@ def _steps(statistics):
     return Cost(0, 0, int(statistics["num_accepted_steps"]), int(statistics["num_rejected_steps"]))
 
 
-def _kvaerno(theta, horizon, rtol, atol, *, field):
+def _kvaerno(theta, horizon, first, rtol, atol, *, field):
     term, leaves, structure = over_leaves(field, theta)
     newton = diffrax.with_stepsize_controller_tols(optimistix.Newton)(
         linear_solver=lineax.GMRES(rtol=1e-3, atol=1e-10, restart=30, max_steps=300)
@@ -67,7 +68,7 @@ def _kvaerno(theta, horizon, rtol, atol, *, field):
         return io_callback(METER.exhausted, jax.ShapeDtypeStruct((), bool), t, ordered=False)
 
     solution = diffrax.diffeqsolve(
-        term, diffrax.Kvaerno5(root_finder=newton), 0.0, horizon, None, leaves,
+        term, diffrax.Kvaerno5(root_finder=newton), 0.0, horizon, first, leaves,
         saveat=diffrax.SaveAt(t1=True), adjoint=diffrax.ForwardMode(), max_steps=20_000,
         stepsize_controller=diffrax.PIDController(rtol=rtol, atol=atol),
         event=diffrax.Event(over), throw=False,

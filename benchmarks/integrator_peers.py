@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from benchmarks.integrator_counts import Cost, evaluations_per_step, explicit_cost
-from benchmarks.integrator_problems import Problem
+from benchmarks.integrator_counts import FIRST_STEP, Cost, evaluations_per_step, explicit_cost
+from benchmarks.integrator_problems import Problem, first_step
 from meanfield import ode
 from meanfield.ode.radius import probe
 
@@ -63,7 +63,9 @@ def adaptive(solver: diffrax.AbstractAdaptiveSolver, atol_ratio: float, /) -> Me
 
     def run(problem: Problem, setting: float, limits: Limits) -> Solve:
         steps = max(limits.gradients // evaluations_per_step(solver), 16)
-        inputs = (problem.field, problem.start, problem.horizon, setting, atol_ratio * setting)
+        first = first_step(problem, setting)
+        tolerances = (setting, atol_ratio * setting)
+        inputs = (problem.field, problem.start, problem.horizon, first, tolerances)
         program, seconds = compiled(
             programs, problem.family, _diffrax_adaptive, inputs, solver=solver, steps=steps
         )
@@ -74,10 +76,11 @@ def adaptive(solver: diffrax.AbstractAdaptiveSolver, atol_ratio: float, /) -> Me
 
 def _cost(solver, statistics, work):
     if not work:
-        return explicit_cost(solver, statistics)
+        cost = explicit_cost(solver, statistics)
+        return cost._replace(evaluations=cost.evaluations + FIRST_STEP)
     steps = (int(statistics[f"num_{name}_steps"]) for name in ("accepted", "rejected"))
     # The products of RKC2 are differences of the field, and evaluations like the others.
-    return Cost(int(work["evaluations"]), 0, *steps)
+    return Cost(int(work["evaluations"]) + FIRST_STEP, 0, *steps)
 
 
 def over_leaves(field, theta):
@@ -93,13 +96,13 @@ def over_leaves(field, theta):
     return diffrax.ODETerm(rate), leaves, structure
 
 
-def _diffrax_adaptive(field, theta, horizon, rtol, atol, *, solver, steps):
-    controller: Any = diffrax.PIDController(rtol=rtol, atol=atol)
+def _diffrax_adaptive(field, theta, horizon, first, tolerances, *, solver, steps):
+    controller: Any = diffrax.PIDController(rtol=tolerances[0], atol=tolerances[1])
     term, leaves, structure = over_leaves(field, theta)
     if isinstance(solver, ode.RKC2):
         solver, controller = ode.with_ledger(solver, controller)
     solution = diffrax.diffeqsolve(
-        term, solver, 0.0, horizon, None, leaves,
+        term, solver, 0.0, horizon, first, leaves,
         saveat=diffrax.SaveAt(t1=True, solver_state=True, controller_state=True),
         stepsize_controller=controller, adjoint=diffrax.ForwardMode(), max_steps=steps, throw=False,
     )  # fmt: skip

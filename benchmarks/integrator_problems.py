@@ -32,6 +32,7 @@ class Problem(NamedTuple):
         start: Parameters at time 0.
         horizon: The time to reach.
         peak: Largest sharpness met up to the horizon, as far as a pilot solve saw.
+        fall_time: Energy at the start over the rate at which it falls there.
         exact: The solution in closed form, or None.
         sha256: Checksum of the data, if it is a data set.
     """
@@ -44,6 +45,7 @@ class Problem(NamedTuple):
     start: PyTree
     horizon: float
     peak: float
+    fall_time: float
     exact: PyTree | None
     sha256: str | None = None
 
@@ -60,18 +62,28 @@ def least_squares(dim: int, condition: float, /, *, key: Any) -> Problem:
     values = jnp.geomspace(1 / condition, 1.0, dim)
     start = jnp.zeros(dim)
     left = _reflected(axis, jnp.exp(-values * condition) * _reflected(axis, start - target))
-    energy = Partial(_quadratic, axis, values, target)
+    field = flow.gradient_field(Partial(_quadratic, axis, values, target))
     return Problem(
         name="least_squares",
         title=f"(a) least squares, {dim} dimensions",
         family="least_squares",
-        field=flow.gradient_field(energy),
+        field=field,
         predict=Partial(_residuals, axis, values, target),
         start=start,
         horizon=condition,
         peak=1.0,
+        fall_time=_fall_time(field, start),
         exact=target + left,
     )
+
+
+def first_step(problem: Problem, rtol: float, /) -> float:
+    """The first step of every adaptive method, by the rule of ``gradient_flow``: one gradient."""
+    return min(rtol ** (1 / 3) * problem.fall_time, problem.horizon)
+
+
+def _fall_time(field, start):
+    return float(field.energy(start) / field.velocity(start)[1])
 
 
 def _reflected(axis, vector):
@@ -183,6 +195,7 @@ def _with_horizons(wanted, family, field, predict, start):
                 start=start,
                 horizon=horizon,
                 peak=float(values[: after + 1].max()),
+                fall_time=_fall_time(field, start),
                 exact=None,
             )
         )

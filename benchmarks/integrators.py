@@ -53,7 +53,7 @@ class Config:
         "Kvaerno5", "LSODA", "BDF",
     )  # fmt: skip
     """Methods; RKC2 must be among them."""
-    tolerances: tuple[float, ...] = (1e-2, 1e-3, 1e-6, 3e-3, 1e-4, 1e-5)
+    tolerances: tuple[float, ...] = (1e-2, 1e-3, 1e-6, 2e-2, 5e-2, 3e-3, 1e-4, 1e-5)
     """Relative tolerances, in the order in which they are run."""
     atol_ratio: float = 0.1
     """Absolute tolerance over relative tolerance."""

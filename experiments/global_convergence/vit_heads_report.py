@@ -104,7 +104,7 @@ def _draw_clouds(arrays: dict[str, Any], path: Path) -> None:
 def _table(arrays: dict[str, Any], facts: Facts) -> str:
     header = [
         "heads", "training loss", "training accuracy (%)", "test accuracy (%)", "sliced W₂",
-        "energy balance off by (%)", "gradients", "Hessian products",
+        "energy balance off by (%)", "gradients", "of them for the radius",
     ]  # fmt: skip
     rows = []
     for index, width in enumerate(arrays["heads"]):

@@ -132,12 +132,27 @@ def check_energy(field: GradientField, theta: PyTree, /) -> None:
 
     >>> check_energy(gradient_field(lambda theta: theta**2), jnp.array(1.0))
     """
-    value = float(_value(field.energy, theta))
+    finite_energy(float(_value(field.energy, theta)))
+
+
+def finite_energy(value: float, /) -> float:
+    """The energy at the start of a run, if it is finite.
+
+    Args:
+        value: The energy.
+
+    Raises:
+        ValueError: If it is NaN or infinite.
+
+    >>> finite_energy(1.0)
+    1.0
+    """
     if not math.isfinite(value):
         raise ValueError(
             f"the energy at the start must be finite, got {value}: "
             "check labels, data and the initial scale"
         )
+    return value
 
 
 def _call(field: Callable[..., PyTree], time: Any, theta: PyTree) -> PyTree:

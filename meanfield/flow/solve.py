@@ -43,7 +43,7 @@ from meanfield.flow.record import (
     energy_balance,
     rows,
 )
-from meanfield.flow.start import adaptive, check_start, save_times
+from meanfield.flow.start import adaptive, check_start, first_step, save_times
 from meanfield.flow.stopping import Stop, conditions, event
 from meanfield.notation import Scalar
 
@@ -106,11 +106,11 @@ def gradient_flow(
     ode.check_tolerances(rtol, atol)
     dtype = check_start(field, theta, times)
     functions, stops = observables(observe), conditions(stop, theta)
-    problem = field, theta, jnp.asarray(times, dtype), functions, stops
+    first = first_step(field, theta, times, rtol)
     solution, seen = _solve(
-        *problem,
+        (field, theta, functions, stops),
+        *(jnp.asarray(numbers, dtype) for numbers in (times, first, [rtol, atol])),
         solver=adaptive(ode.RKC2() if solver is None else solver),
-        tolerances=jnp.asarray([rtol, atol], dtype),
         max_steps=checks.count("max_steps", max_steps),
         meter=bars.meter(progress),
     )
@@ -119,7 +119,8 @@ def gradient_flow(
 
 
 @eqx.filter_jit
-def _solve(field, theta, times, functions, stops, *, solver, tolerances, max_steps, meter):
+def _solve(problem, times, first, tolerances, *, solver, max_steps, meter):
+    field, theta, functions, stops = problem
     leaves, structure = jax.tree.flatten(theta)
     start = Flowing(leaves, jnp.zeros((), times.dtype))
 
@@ -147,7 +148,7 @@ def _solve(field, theta, times, functions, stops, *, solver, tolerances, max_ste
         solver,
         times[0],
         times[-1],
-        None,
+        first,
         start,
         args=field,
         saveat=diffrax.SaveAt(
@@ -203,6 +204,8 @@ def _record(
         "rejected": int(solution.stats["num_rejected_steps"]),
         **{name: int(count) for name, count in ode.work(solution).items()},
     }
+    if "evaluations" in statistics:
+        statistics["evaluations"] += 1  # the gradient that chose the first step
     met = [name for name, hit in (solution.event_mask or {}).items() if hit]
     result, message = _outcome(solution.result, end_time, times[-1], statistics, met)
     balance = energy_balance(energies, dissipated)

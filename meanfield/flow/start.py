@@ -1,8 +1,9 @@
-"""What a flow refuses before it starts.
+"""What a flow refuses before it starts, and how long its first step is.
 
 One trap: times that differ in double precision may be one and the same in single precision.
 """
 
+import math
 from typing import Any
 
 import diffrax
@@ -12,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, PyTree
 
 from meanfield import checks
-from meanfield.flow.gradient import check_energy, check_field
+from meanfield.flow.gradient import GradientField, check_field, finite_energy
 
 
 def save_times(ts: Any, /) -> Float[np.ndarray, "t"]:
@@ -67,8 +68,41 @@ def check_start(field: Any, theta: PyTree, times: Float[np.ndarray, "t"], /) -> 
             f"ts must be finite and increasing in {dtype}, got {times.tolist()}, which that "
             "resolves no more; start at 0 or use float64"
         )
-    check_energy(field, theta)
     return dtype
+
+
+def first_step(
+    field: GradientField, theta: PyTree, times: Float[np.ndarray, "t"], rtol: float, /
+) -> float:
+    """The step in which the energy would fall by the fraction rtol^(1/3) of itself.
+
+    A step too short costs as many as it takes to grow, one too long is rejected; the first
+    rejections are dear where the flow is stiff. The power is that of a local error of third order.
+
+    Args:
+        field: The field of the flow; one gradient is evaluated.
+        theta: Parameters at the start.
+        times: What :func:`save_times` returned.
+        rtol: Relative tolerance of a step.
+
+    Raises:
+        ValueError: If the energy is not finite.
+
+    >>> from meanfield import flow
+    >>> field = flow.gradient_field(lambda theta: theta**2 / 2)
+    >>> round(first_step(field, jnp.array(1.0), np.array([0.0, 9.0]), 1e-3), 4)
+    0.05
+    """
+    energy, fall = (float(value) for value in _fall(field, theta))
+    finite_energy(energy)
+    span = float(times[-1] - times[0])
+    known = math.isfinite(fall) and fall > 0 and energy != 0
+    return min(rtol ** (1 / 3) * abs(energy) / fall if known else span / 100, span)
+
+
+@jax.jit
+def _fall(field, theta):
+    return field.energy(theta), field.velocity(theta)[1]
 
 
 def adaptive(solver: Any, /) -> diffrax.AbstractAdaptiveSolver:
