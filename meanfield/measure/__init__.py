@@ -2,11 +2,19 @@
 
     rho_t = (1/m) sum_j delta_{theta_{t,j}},    t = 1, ..., l
 
-`empirical` turns a block's particles into clouds of points and back; `distances` compares clouds.
+`empirical` turns a block's particles into clouds of points and back; `distances` compares clouds;
+`continuity` moves the measure itself, as a density on a grid of one or two dimensions.
 Trap: a head enters as its raw parameters, so two heads that compute the same map through different
 factorisations are different points.
 """
 
+from meanfield.measure.binning import (
+    draw_particles,
+    histogram,
+    wasserstein_to_density,
+    weighted_particles,
+)
+from meanfield.measure.continuity import DensityFlow, density_flow, variation_of
 from meanfield.measure.distances import (
     network_distance,
     sliced_wasserstein,
@@ -23,11 +31,20 @@ from meanfield.measure.empirical import (
     resample,
     second_moment,
 )
+from meanfield.measure.grid import Grid, grid_density, uniform_grid
+from meanfield.measure.weak_residual import WeakResidual, weak_residual
 
 __all__ = [
+    "DensityFlow",
+    "Grid",
+    "WeakResidual",
     "cloud",
     "clouds",
     "covariance",
+    "density_flow",
+    "draw_particles",
+    "grid_density",
+    "histogram",
     "mean",
     "network_distance",
     "norm_quantiles",
@@ -35,6 +52,11 @@ __all__ = [
     "resample",
     "second_moment",
     "sliced_wasserstein",
+    "uniform_grid",
+    "variation_of",
     "wasserstein",
     "wasserstein_1d",
+    "wasserstein_to_density",
+    "weak_residual",
+    "weighted_particles",
 ]
