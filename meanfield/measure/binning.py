@@ -77,15 +77,16 @@ def draw_particles(
     >>> draw_particles(jax.random.key(0), jnp.ones((3, 4, 4)), grid, width=5).shape
     (3, 5, 2)
     """
-    masses = check_density(density, grid).reshape(len(np.asarray(density)), -1)
+    masses = check_density(density, grid)
     width = count("width", width)
     which, where = jax.random.split(key)
-    # A cell of mass 0 has logarithm -inf and is never drawn.
-    cells = jax.random.categorical(which, jnp.log(masses)[:, None], shape=(len(masses), width))
-    lengths = jnp.stack(grid.spacing)
-    drawn = (*cells.shape, grid.dimension)
-    offsets = jax.random.uniform(where, drawn, lengths.dtype, -0.5, 0.5) * lengths[None, None]
-    return grid.points[cells] + offsets
+    ends = jnp.cumsum(masses.reshape(len(masses), -1), axis=1)
+    levels = jax.random.uniform(which, (len(masses), width), ends.dtype) * ends[:, -1:]
+    # To the right of all equal ends, so that a cell of mass 0 is never drawn.
+    cells = jax.vmap(lambda end, level: jnp.searchsorted(end, level, side="right"))(ends, levels)
+    centres = grid.points[jnp.minimum(cells, ends.shape[1] - 1)]
+    offsets = jax.random.uniform(where, centres.shape, ends.dtype, -0.5, 0.5)
+    return centres + offsets * jnp.stack(grid.spacing)[None, None]
 
 
 def weighted_particles(
@@ -158,12 +159,12 @@ def _quantile_distance(sorted_points: np.ndarray, density: np.ndarray, edges: np
     width = len(sorted_points)
     cumulative = np.concatenate([[0.0], np.cumsum(density)])
     cumulative /= cumulative[-1]
-    levels = np.union1d(cumulative, np.arange(width + 1) / width)
+    shares = np.arange(width + 1) / width
+    levels = np.union1d(cumulative, shares)
     lows, highs = levels[:-1], levels[1:]
-    middles = (lows + highs) / 2
     # Between two levels one particle faces part of one cell, where the quantile is linear.
-    cell = np.searchsorted(cumulative, middles, side="right") - 1
-    particle = np.minimum((middles * width).astype(int), width - 1)
+    cell = np.searchsorted(cumulative, lows, side="right") - 1
+    particle = np.searchsorted(shares, lows, side="right") - 1
     slope = (edges[cell + 1] - edges[cell]) / (cumulative[cell + 1] - cumulative[cell])
     start, end = (
         edges[cell] + (level - cumulative[cell]) * slope - sorted_points[particle]

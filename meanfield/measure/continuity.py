@@ -41,7 +41,8 @@ class DensityFlow(NamedTuple):
         dissipated: int_0^tau int |grad dQ/drho|^2 drho_t, per depth; where Q is a mean over depths,
             so is what it loses: Q(0) - Q(tau) is the mean of these over depths.
         mass_error: Largest |mass - 1| over steps and depths.
-        blocked: Mass that walls kept from leaving by the last time, per depth.
+        blocked: Mass that walls kept from leaving, per depth; what stays pressed against a wall
+            counts again and again.
         steps: Steps taken.
         rejected: Steps tried and found too long.
         result: `"completed"`, `"diverged"` or `"exhausted"`.
@@ -106,7 +107,7 @@ def density_flow(
         ts: Increasing times to save at; the first is that of `density`.
         cfl: Length of a step in units of the longest that keeps densities positive, in (0, 1).
         max_steps: Steps, rejected ones included, after which the run gives up.
-        blocked_bound: Share of mass held back by the walls above which the run warns.
+        blocked_bound: Mass kept back by the walls above which the run warns.
 
     Returns:
         The flow. A run that breaks off says when and why, and keeps what it saved.
@@ -195,6 +196,6 @@ def _wall_warnings(blocked: Array, bound: float) -> tuple[str, ...]:
     if worst <= bound:
         return ()
     return (
-        f"walls held back {worst:.1e} of the mass at depth index {int(jnp.argmax(blocked))}, more "
-        f"than {bound:.1e}: the density is not that of the whole space; widen the grid",
+        f"mass pressed against the walls at depth index {int(jnp.argmax(blocked))}: {worst:.1e} in "
+        f"all, more than {bound:.1e}; the density is not that of the whole space, widen the grid",
     )

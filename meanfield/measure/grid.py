@@ -110,29 +110,29 @@ def grid_density(
     Raises:
         ValueError: Values that are negative, not finite or 0 everywhere, or of another shape.
 
-    >>> grid_density(lambda x: x[:, 0], uniform_grid([0.0], [2.0], [4])).round(3)
-    Array([[0.125, 0.375, 0.625, 0.875]], dtype=float32)
+    >>> grid_density(lambda x: jnp.where(x[:, 0] < 1, 7.0, 0.0), uniform_grid([0], [2], [4]))
+    Array([[1., 1., 0., 0.]], dtype=float32)
     """
     nodes, factors = (a / 2 for a in np.polynomial.legendre.leggauss(3))
-    offsets = np.stack(np.meshgrid(*[nodes] * grid.dimension, indexing="ij"), axis=-1)
-    products = math.prod(np.meshgrid(*[factors] * grid.dimension, indexing="ij"))
-    total: Any = 0.0
-    for offset, factor in zip(offsets.reshape(-1, grid.dimension), np.ravel(products), strict=True):
-        shift = jnp.stack([a * h for a, h in zip(offset, grid.spacing, strict=True)])
-        total = total + factor * jnp.atleast_2d(pdf(grid.points + shift[None]))
-    if total.ndim != 2 or total.shape[1] != math.prod(grid.shape):
+    offsets = np.stack(np.meshgrid(*[nodes] * grid.dimension), axis=-1).reshape(-1, grid.dimension)
+    products = np.prod(np.meshgrid(*[factors] * grid.dimension), axis=0).ravel()
+    shifts = jnp.asarray(offsets) * jnp.stack(grid.spacing)[None]
+    points = grid.points[:, None] + shifts[None]
+    values = np.atleast_2d(np.asarray(pdf(points.reshape(-1, grid.dimension)), float))
+    if values.ndim != 2 or values.shape[1] != points[..., 0].size:
         raise ValueError(
-            f"pdf must give [g] or [l g] for {math.prod(grid.shape)} points, got shape "
-            f"{list(total.shape)}"
+            f"pdf must give [g] or [l g] for the {points[..., 0].size} points [g p] handed in, got "
+            f"shape {list(values.shape)}"
         )
-    finite("pdf", total)
-    masses = jnp.sum(total, axis=1, keepdims=True) * grid.volume
-    if bool(jnp.any(total < 0)) or bool(jnp.any(masses <= 0)):
+    finite("pdf", values)
+    averages = values.reshape(len(values), -1, len(products)) @ products
+    masses = averages.sum(axis=1, keepdims=True) * float(grid.volume)
+    if (values < 0).any() or (masses <= 0).any():
         raise ValueError(
-            f"pdf must be >= 0 with positive mass on the grid, got least value {float(total.min())}"
-            f" and masses {masses[:, 0].tolist()}; move the grid to where the particles are"
+            f"pdf must be >= 0 with positive mass on the grid, got least value {values.min()} and "
+            f"masses {masses.ravel().tolist()}; move the grid to where the particles are"
         )
-    return (total / masses).reshape(-1, *grid.shape)
+    return jnp.asarray((averages / masses).reshape(-1, *grid.shape), grid.volume.dtype)
 
 
 def check_density(density: Any, grid: Grid, /) -> Float[Array, "l *cells"]:
@@ -149,28 +149,27 @@ def check_density(density: Any, grid: Grid, /) -> Float[Array, "l *cells"]:
     >>> check_density(jnp.ones((1, 4)), uniform_grid([0.0], [1.0], [4])).shape
     (1, 4)
     """
-    values = jnp.asarray(density, grid.volume.dtype)
+    values = np.asarray(density, float)
     if values.ndim != grid.dimension + 1 or values.shape[1:] != grid.shape or not len(values):
         raise ValueError(
             f"density must have shape [l, {', '.join(map(str, grid.shape))}] with l >= 1 depths on "
             f"this grid, got {list(values.shape)}; one depth is density[None]"
         )
-    tolerance = float(jnp.finfo(values.dtype).eps) ** 0.5
+    tolerance = float(jnp.finfo(grid.volume.dtype).eps) ** 0.5
     for ends in grid.edges:
         steps = np.diff(np.asarray(ends))
         if not np.allclose(steps, steps.mean(), rtol=0.0, atol=tolerance * steps.mean()):
             raise ValueError("grid must have equal cells along each axis; use uniform_grid")
     finite("density", values)
-    if bool(jnp.any(values < 0)):
-        raise ValueError(f"density must be >= 0, got {float(values.min())}; clip and normalise it")
-    axes = tuple(range(1, values.ndim))
-    masses = jnp.sum(values, axis=axes, keepdims=True) * grid.volume
-    if bool(jnp.any(jnp.abs(masses - 1) > tolerance)):
+    if (values < 0).any():
+        raise ValueError(f"density must be >= 0, got {values.min()}; clip and normalise it")
+    masses = values.sum(axis=tuple(range(1, values.ndim)), keepdims=True) * float(grid.volume)
+    if (abs(masses - 1) > tolerance).any():
         raise ValueError(
             f"density must have mass 1 at every depth, got {masses.ravel().tolist()}; divide by "
             "the mass, sum(density) * grid.volume, or build it by grid_density"
         )
-    return values / masses
+    return jnp.asarray(values / masses, grid.volume.dtype)
 
 
 def check_clouds(points: Any, grid: Grid, /) -> Float[np.ndarray, "l m p"]:

@@ -3,9 +3,9 @@
     rho^(1) = rho + h F(rho),    rho_next = rho/2 + (rho^(1) + h F(rho^(1)))/2
 
 A mean of steps of Euler is as positive as they are: h is bounded by the speeds at rho, known
-beforehand, and at rho^(1), which is why a step may be refused and halved. Trap: near a stationary
-density speeds are small and would allow steps longer than the time in which they grow; a step
-therefore also ends before velocities change by a tenth of a cell per step.
+beforehand, and at rho^(1), which is why a step may be refused and halved. Trap: near rest, speeds
+are small and would allow steps longer than the time in which they grow or settle; a step is
+therefore also refused if velocities change by more than a tenth of the largest within it.
 
 Reference:
     Gottlieb, Shu and Tadmor, Strong stability-preserving high-order time discretization methods,
@@ -22,8 +22,9 @@ from jaxtyping import Array, Bool, Float, Int
 from meanfield.measure.grid import Grid
 from meanfield.measure.upwind import crossings, upwind_tendency
 
-# Change of a velocity within a step, in cells per step.
-_CHANGE = 0.1
+# Largest change of velocities within a step, relative to the largest; in cells per step, changes
+# that are round-off of a density at rest.
+_CHANGE, _REST = 0.1, 1e-6
 
 
 class Progress(NamedTuple):
@@ -115,8 +116,10 @@ def _step(variation: Callable, grid: Grid, cfl: Array, state: Progress) -> Progr
     second = tendency(middle)
     density = (state.density + middle + step * second.change) / 2
     gained = tuple(new - old for new, old in zip(second.velocities, first.velocities, strict=True))
+    change = step * crossings(gained, grid.spacing)
+    fits = change <= jnp.maximum(_CHANGE * step * first.speed, _REST)
     # The bound of the first stage is known beforehand, that of the second only now.
-    fits = (2 * step * second.speed <= 1) & (step * crossings(gained, grid.spacing) <= _CHANGE)
+    fits &= 2 * step * second.speed <= 1
     fits &= (jnp.min(middle) >= 0) & (jnp.min(density) >= 0)
     masses = jnp.sum(density.reshape(len(density), -1), axis=1) * grid.volume
     taken = state._replace(
@@ -131,6 +134,6 @@ def _step(variation: Callable, grid: Grid, cfl: Array, state: Progress) -> Progr
     refused = state._replace(
         longest=step / 2,
         rejected=state.rejected + 1,
-        healthy=jnp.isfinite(first.speed),
+        healthy=jnp.isfinite(first.speed) & jnp.isfinite(second.speed),
     )
     return jax.tree.map(lambda yes, no: jnp.where(fits, yes, no), taken, refused)
