@@ -29,7 +29,7 @@ def certified(atol_ratio: float, /) -> Method:
         while len(seconds) <= limits.repeats and sum(seconds) < limits.short:
             seconds.append(_call(problem, options)[1])
         spent, balance = record.statistics, record.balance
-        cost = Cost(spent["evaluations"], 0, spent["accepted"], spent["rejected"])
+        cost = Cost(spent["gradients"], 0, spent["accepted"], spent["rejected"])
         return Solve(
             record.theta,
             record.end_time,

@@ -48,7 +48,7 @@ def implicit(atol_ratio: float, /) -> Method:
                 break
         end = solves[-1]
         cost = Cost(*counts, end.cost.accepted, end.cost.rejected)
-        return end._replace(cost=cost, compile_seconds=sum(s.compile_seconds for s in solves[-1:]))
+        return end._replace(cost=cost)
 
     return run
 

@@ -44,7 +44,7 @@ def _setting(config: Any) -> str:
         "RKC2 with the dissipated energy integrated and controlled beside θ.\n\n"
         "Costs are gradients, a Hessian product counting as two. Rejected steps and the "
         "estimation of spectral radii are counted; the products of RKC2 are differences of "
-        "gradients, and count as such. All adaptive methods start with the first step of "
+        "gradients, and count as such. diffrax's adaptive methods start with the first step of "
         "`gradient_flow`, for which each is charged one gradient. "
         "For diffrax's explicit methods the count follows from the numbers of accepted and "
         "rejected steps; RKC2 and RK4 count in the program; LSODA and BDF count calls, finite "

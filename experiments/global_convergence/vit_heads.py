@@ -246,7 +246,7 @@ def _arrays(config: Config, runs: dict[int, list[flow.Record]], ts: np.ndarray) 
         ),
         "completed": each(lambda record: record.result == "completed"),
         "balance": each(lambda record: record.worst_balance),
-        "gradients": each(lambda record: record.statistics["evaluations"]),
+        "gradients": each(lambda record: record.statistics["gradients"]),
         "products": each(lambda record: record.statistics["products"]),
         "clouds": {
             str(width): _strengths(heads[width], layer=config.depth // 2)

@@ -57,6 +57,7 @@ class Guarded(diffrax.AbstractAdaptiveStepSizeController):
         )
         resolution = jnp.finfo(jnp.result_type(start)).eps
         least = jnp.maximum(4 * resolution * jnp.abs(start), 1e-3 * resolution * self.span)
-        vanishing = (end - start < least) & ~keep
+        # The last step may be short, and is kept; one of no length at all leads nowhere.
+        vanishing = ((end - start < least) & ~keep) | (end <= start)
         result = diffrax.RESULTS.where(vanishing, diffrax.RESULTS.dt_min_reached, result)
         return keep, start, end, jump, state, result

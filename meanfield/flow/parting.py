@@ -101,7 +101,9 @@ def parting(
     ode.check_tolerances(rtol, atol)
     # Bad options of the sharpness must be told before the runs, not after them.
     sharpness(field, tolerance=tolerance, max_products=max_products)
-    walked = _walk(field, theta, step_size, steps)
+    walked = descent(field, theta, steps, optimizer=_euler(step_size), observe=_whole)
+    if np.asarray(steps)[-1] < 1:
+        raise ValueError(f"steps must end at 1 or later, got {steps}: nothing has moved before")
     times = step_size * np.asarray(steps, float)
     # The flow starts at 0, whether or not that is a time to compare at.
     ts = times if times[0] == 0 else np.append(0.0, times)
@@ -122,12 +124,6 @@ _euler = functools.lru_cache(maxsize=64)(optax.sgd)
 
 def _whole(theta: PyTree) -> PyTree:
     return theta
-
-
-def _walk(field: Any, theta: PyTree, step_size: float, steps: Any) -> Record:
-    if np.size(steps) and np.max(steps) < 1:
-        raise ValueError(f"steps must end at 1 or later, got {steps}: nothing has moved before")
-    return descent(field, theta, steps, optimizer=_euler(step_size), observe=_whole)
 
 
 def _rows(times: np.ndarray, flowed: Record, walked: Record) -> tuple[PyTree, PyTree]:

@@ -28,11 +28,13 @@ EXHAUSTED = "exhausted"
 class EnergyBalance(NamedTuple):
     """Energy, dissipated energy, and how far their sum drifts, at the record's times.
 
+    A run that ended between two of its times has one row more, at its end.
+
     Attributes:
         energy: Q.
         dissipated: D, the integral of sum s |grad Q|^2.
         residual: |Q(0) - Q - D| relative to the largest change of Q so far; NaN where Q or D is not
-            finite.
+            finite, or where Q never changes although D does.
     """
 
     energy: Float[np.ndarray, "t"]
@@ -50,7 +52,9 @@ class Record(NamedTuple):
         end_time: The time of ``theta``.
         result: ``"completed"``, ``"stopped"`` (as asked), ``"diverged"`` or ``"exhausted"``.
         message: One sentence on how the run ended and when.
-        statistics: Counts: steps, accepted, rejected, gradients, ...
+        statistics: Counts: steps, accepted, rejected; of a flow by RKC2 gradients (all that it
+            evaluated; stop conditions and observables apart), products (those of them that went
+            into the spectral radius) and stages; of descent gradients.
         balance: The energy balance of a flow; None for descent.
         warnings: Sentences that a report must repeat.
     """
@@ -97,7 +101,7 @@ def energy_balance(
     # One time without an energy must not silence the later ones.
     scale = np.maximum.accumulate(np.where(known, np.abs(drop), 0))
     residual = np.divide(drift, scale, out=np.zeros_like(drift), where=known & (scale > 0))
-    residual[~known] = np.nan
+    residual[~known | (drift > 0) & ~np.any(scale > 0)] = np.nan
     return EnergyBalance(energy, dissipated, residual)
 
 
@@ -116,8 +120,8 @@ def balance_warnings(balance: EnergyBalance, bound: float, /) -> tuple[str, ...]
     if np.any(unknown):
         sentences.append(
             f"the energy balance is unknown at {np.sum(unknown)} of {len(unknown)} saved times, "
-            "where the energy or what it dissipated is not finite: check labels, data and the "
-            "initial scale"
+            "where the energy or what it dissipated is not finite, or too large for its changes to "
+            "show: check labels, data and the initial scale, or use float64"
         )
     worst = float(np.max(balance.residual, initial=0.0, where=~unknown))
     if worst > bound:

@@ -43,7 +43,7 @@ from meanfield.flow.record import (
     energy_balance,
     rows,
 )
-from meanfield.flow.start import adaptive, check_start, first_step, save_times
+from meanfield.flow.start import adaptive, check_start, energy_and_fall, first_step, save_times
 from meanfield.flow.stopping import Stop, conditions, event
 from meanfield.notation import Scalar
 
@@ -101,9 +101,9 @@ def gradient_flow(
     >>> round(float(flow.gradient_flow(field, jnp.array(1.0), [0.0, 1.0], rtol=1e-6).theta), 4)
     0.3679
     """
-    times = save_times(ts)
-    theta = jax.tree.map(jnp.asarray, theta)
+    times, theta = save_times(ts), jax.tree.map(jnp.asarray, theta)
     ode.check_tolerances(rtol, atol)
+    checks.positive("balance_bound", balance_bound)
     dtype = check_start(field, theta, times)
     functions, stops = observables(observe), conditions(stop, theta)
     first = first_step(field, theta, times, rtol)
@@ -115,7 +115,7 @@ def gradient_flow(
         meter=bars.meter(progress),
     )
     saved = _saved(solution, seen, field, theta, functions)
-    return _record(solution, jax.tree.structure(theta), times, saved, balance_bound)
+    return _record(solution, (field, jax.tree.structure(theta)), times, saved, balance_bound)
 
 
 @eqx.filter_jit
@@ -142,7 +142,7 @@ def _solve(problem, times, first, tolerances, *, solver, max_steps, meter):
     pid = diffrax.PIDController(rtol=tolerances[0], atol=tolerances[1], norm=_error_norm)
     controller: Any = Guarded(pid, times[-1] - times[0])
     if isinstance(solver, ode.RKC2):
-        solver, controller = ode.with_ledger(solver, controller)
+        solver, controller = ode.with_ledger(solver, controller, driving=_driving)
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(vector_field),
         solver,
@@ -181,6 +181,11 @@ def _first_row(field, theta, functions):
     return jax.tree.map(lambda value: jnp.asarray(value)[None], row)
 
 
+def _driving(state: Flowing) -> Flowing:
+    # What is dissipated moves nothing, and in its own units would drown what does.
+    return Flowing([1.0] * len(state.leaves), 0.0)
+
+
 def _error_norm(scaled: Flowing) -> Scalar:
     # Among many parameters the one number D would not be heard; yet it is what certifies the run,
     # and an error in stiff directions shows in the energy long before it shows in theta.
@@ -189,30 +194,36 @@ def _error_norm(scaled: Flowing) -> Scalar:
 
 def _record(
     solution: diffrax.Solution,
-    structure: Any,
+    problem: tuple[GradientField, Any],
     times: np.ndarray,
     saved: tuple[Any, np.ndarray, np.ndarray],
     balance_bound: float,
 ) -> Record:
     (_, (end,)), (_, last) = cast(Any, (solution.ts, solution.ys))
-    seen, energies, dissipated = saved
+    (field, structure), (seen, energies, dissipated) = problem, saved
     end_time = float(end)
-    leaves = [leaf[0] for leaf in last.leaves]
+    theta = jax.tree.unflatten(structure, [leaf[0] for leaf in last.leaves])
     statistics = {
         "steps": int(solution.stats["num_steps"]),
         "accepted": int(solution.stats["num_accepted_steps"]),
         "rejected": int(solution.stats["num_rejected_steps"]),
-        **{name: int(count) for name, count in ode.work(solution).items()},
     }
-    if "evaluations" in statistics:
-        statistics["evaluations"] += 1  # the gradient that chose the first step
+    work = {name: int(count) for name, count in ode.work(solution).items()}
+    if work:
+        # And the gradient that chose the first step.
+        statistics |= {"gradients": work.pop("evaluations") + 1, **work}
     met = [name for name, hit in (solution.event_mask or {}).items() if hit]
     result, message = _outcome(solution.result, end_time, times[-1], statistics, met)
+    reached = times[: len(energies)]
+    if result != COMPLETED and end_time > reached[-1]:
+        # The way from the last saved time to the end is certified like the rest.
+        energies = np.append(energies, energy_and_fall(field, theta)[0])
+        dissipated = np.append(dissipated, last.dissipated[0])
     balance = energy_balance(energies, dissipated)
     return Record(
-        times=times[: len(energies)],
+        times=reached,
         observables=seen,
-        theta=jax.tree.unflatten(structure, leaves),
+        theta=theta,
         end_time=end_time,
         result=result,
         message=message,

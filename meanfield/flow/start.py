@@ -80,7 +80,7 @@ def first_step(
     rejections are dear where the flow is stiff. The power is that of a local error of third order.
 
     Args:
-        field: The field of the flow; one gradient is evaluated.
+        field: The field of the flow; its energy and one gradient are evaluated.
         theta: Parameters at the start.
         times: What :func:`save_times` returned.
         rtol: Relative tolerance of a step.
@@ -93,15 +93,33 @@ def first_step(
     >>> round(first_step(field, jnp.array(1.0), np.array([0.0, 9.0]), 1e-3), 4)
     0.05
     """
-    energy, fall = (float(value) for value in _fall(field, theta))
+    energy, fall = energy_and_fall(field, theta)
     finite_energy(energy)
     span = float(times[-1] - times[0])
     known = math.isfinite(fall) and fall > 0 and energy != 0
-    return min(rtol ** (1 / 3) * abs(energy) / fall if known else span / 100, span)
+    wanted = rtol ** (1 / 3) * abs(energy) / fall if known else span / 100
+    # A step that time cannot resolve would be repeated for ever.
+    resolution = float(jnp.finfo(jnp.result_type(*jax.tree.leaves(theta))).eps)
+    return min(max(wanted, 16 * resolution * float(np.max(np.abs(times)))), span)
+
+
+def energy_and_fall(field: GradientField, theta: PyTree, /) -> tuple[float, float]:
+    """The energy Q and the rate -dQ/dtau at which the flow lowers it.
+
+    Args:
+        field: The field of the flow.
+        theta: Parameters.
+
+    >>> from meanfield import flow
+    >>> energy_and_fall(flow.gradient_field(lambda theta: theta**2), jnp.array(1.0))
+    (1.0, 4.0)
+    """
+    energy, fall = _energy_and_fall(field, theta)
+    return float(energy), float(fall)
 
 
 @jax.jit
-def _fall(field, theta):
+def _energy_and_fall(field, theta):
     return field.energy(theta), field.velocity(theta)[1]
 
 

@@ -67,12 +67,13 @@ def risk_below(risk: Risk, bound: float, /) -> Partial:
         The condition, which costs one evaluation of the risk after every step.
 
     Raises:
-        ValueError: If the bound is not positive.
+        ValueError: If the bound is not finite.
 
     >>> bool(risk_below(lambda theta: theta**2, 1.0)(jnp.array(0.6)))
     True
     """
-    return Partial(_risk_below, as_partial(risk), _bound("bound", bound))
+    checks.finite("bound", bound)
+    return Partial(_risk_below, as_partial(risk), jnp.asarray(float(bound)))
 
 
 def stationary(field: GradientField, rate: float, /) -> Partial:

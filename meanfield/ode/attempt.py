@@ -68,6 +68,7 @@ def attempt(
     search: Search,
     stages: Callable,
     most: int,
+    seen: Callable = lambda tree: tree,
     loop: Loop = "lax",
 ) -> Attempt:
     """One RKC2 step of length h, after as many products as a search for the radius asks for.
@@ -81,6 +82,7 @@ def attempt(
         stages: value of the radius -> number of stages, an integer scalar, at least 2, or 0 for
             a step that is not taken.
         most: bound on the evaluations, for reverse mode.
+        seen: tree like the state -> the same without what has no part in the radius.
         loop: kind of `equinox` loop: "lax" (forward mode) or "checkpointed" (reverse mode).
 
     Returns:
@@ -102,7 +104,8 @@ def attempt(
 
     def body(progress):
         preparing = ~progress.known | unsettled(progress.radius, search)
-        return _pass(progress, rate, start, h, preparing, stages(progress.radius.value))
+        wanted = stages(progress.radius.value)
+        return _pass(progress, rate, start, h, preparing, wanted, seen)
 
     known = jnp.asarray(start.known)
     begin = _Progress(
@@ -112,39 +115,39 @@ def attempt(
     return Attempt(_step(end, h), lax.stop_gradient(end.radius), end.stage.number, end.evaluations)
 
 
-def _pass(progress, rate, start, h, preparing, stages):  # noqa: PLR0917 a loop and all it holds fixed
+def _pass(progress, rate, start, h, preparing, stages, seen):  # noqa: PLR0917 a loop and all it holds fixed
     """One evaluation of the field, on the way to a radius or to the next stage."""
     following, time, shift = lax.cond(
         preparing,
-        lambda: _before_probe(progress, start, h),
+        lambda: _before_probe(progress, start, h, seen),
         lambda: _before_stage(progress, start, h, stages),
     )
     value = rate(time, jax.tree.map(jnp.add, start.state, shift))
     following = following._replace(evaluations=progress.evaluations + 1)
     return lax.cond(
         preparing,
-        lambda: _after_probe(following, value),
+        lambda: _after_probe(following, value, seen),
         lambda: following._replace(stage=following.stage._replace(field=value)),
     )
 
 
-def _before_probe(progress, start, h):
+def _before_probe(progress, start, h, seen):
     """Where a product is measured, or y0 itself while F(y0) is unknown."""
     if progress.radius.direction is None:
         return progress, start.time, jax.tree.map(jnp.zeros_like, start.state)
-    length = probing_length(start.state, progress.field, h)
+    length = probing_length(seen(start.state), seen(progress.field), h)
     length = jnp.where(progress.known, length, 0).astype(progress.length.dtype)
     shift = combine((length, progress.radius.direction))
     return progress._replace(length=length), start.time, lax.stop_gradient(shift)
 
 
-def _after_probe(progress, value):
+def _after_probe(progress, value, seen):
     field = jax.tree.map(
         lambda new, old: jnp.where(progress.known, old, new), value, progress.field
     )
     radius = progress.radius
     if radius.direction is not None:
-        change = lax.stop_gradient(jax.tree.map(jnp.subtract, value, field))
+        change = lax.stop_gradient(seen(jax.tree.map(jnp.subtract, value, field)))
         image = combine((1 / jnp.where(progress.known, progress.length, 1), change))
         radius = jax.tree.map(
             lambda new, old: jnp.where(progress.known, new, old), renewed(radius, image), radius

@@ -1,7 +1,8 @@
 """The problem dy/dt = F(t, y) behind diffrax terms, and its eager checks.
 
-Trap: diffrax integrates backwards in time by negating t, and it turns an integer state into a
-floating one before a solver sees it; both are undone or refused here.
+Trap: diffrax integrates backwards in time by negating t, which is undone here; and it turns an
+integer state into a floating one before a solver sees it, so only `check_state` before the solve,
+as in `flow.gradient_flow`, can refuse that.
 """
 
 from collections.abc import Callable

@@ -164,7 +164,8 @@ def renewed(estimate: Radius, image: PyTree, /) -> Radius:
         image: A v for its direction v.
 
     Returns:
-        The new one.
+        The new one; where the image is not finite, the old one with the direction reversed, settled
+        at the second time.
 
     >>> float(renewed(unproven(jnp.array(1.0), jnp.ones(1)), jnp.array([-3.0])).value)
     3.0
@@ -174,7 +175,15 @@ def renewed(estimate: Radius, image: PyTree, /) -> Radius:
     change = jnp.abs(size - estimate.value) / jnp.where(size > 0, size, 1)
     # A vanishing product says nothing about the other directions: keep the old one.
     image = jax.tree.map(lambda new, old: jnp.where(size > 0, new, old), image, estimate.direction)
-    return Radius(size, image, change, estimate.products + 1)
+    found = Radius(size, image, change, estimate.products + 1)
+    # The probe may have left the domain of F: look once to the other side, then leave it at that.
+    other = estimate._replace(
+        direction=jax.tree.map(jnp.negative, estimate.direction),
+        change=jnp.where(estimate.products == 0, estimate.change, 0),
+        products=estimate.products + 1,
+    )
+    usable = jnp.isfinite(size)
+    return jax.tree.map(lambda new, old: jnp.where(usable, new, old), found, other)
 
 
 def probing_length(y: PyTree, field: PyTree, h: Float[Array, ""], /) -> Float[Array, ""]:

@@ -28,7 +28,7 @@ from meanfield import checks
 from meanfield.ode.attempt import Point, attempt
 from meanfield.ode.chebyshev import combine, stability_interval, stage_count
 from meanfield.ode.ledger import Reported
-from meanfield.ode.problem import check_state, rate_of
+from meanfield.ode.problem import check_rate, check_state, rate_of
 from meanfield.ode.radius import Search, normalised, probe, unproven
 
 _MARGIN = 2.0
@@ -77,10 +77,12 @@ class RKC2(diffrax.AbstractAdaptiveSolver):
             (t, y, args) -> bound, or None to estimate it, each product for one evaluation.
         max_stages: most stages in one step, at least 2.
         safety: factor on the estimated radius, at least 1 (not on one given by the user).
-        refresh: stages after which the radius is estimated again, unless two stages seem to do;
-            it also is when a step is shorter than the last one, as after a rejection.
+        refresh: stages after which the radius is estimated again, unless two stages seem to do; it
+            also is when an attempt is shorter than the last step taken, as after rejections.
         differentiation: "forward" or "reverse", the mode that derivatives of the solve support.
         ledger: report every attempt to an `ode.Ledger`, which must then be the controller.
+        driving: function of the state to a tree like it, 1 where a leaf moves the field and 0 where
+            it is but an integral along the way, which has no part in the spectral radius.
 
     Raises:
         ValueError: for options out of range.
@@ -103,6 +105,7 @@ class RKC2(diffrax.AbstractAdaptiveSolver):
     refresh: int
     differentiation: str
     ledger: bool
+    driving: Callable | None
 
     def __init__(
         self,
@@ -113,8 +116,9 @@ class RKC2(diffrax.AbstractAdaptiveSolver):
         refresh: int = 25,
         differentiation: str = "forward",
         ledger: bool = False,
+        driving: Callable | None = None,
     ):
-        if isinstance(spectral_radius, int | float):
+        if not (spectral_radius is None or callable(spectral_radius)):
             spectral_radius = checks.non_negative("spectral_radius", float(spectral_radius))
         if not (math.isfinite(safety) and safety >= 1):
             raise ValueError(f"safety must be >= 1, got {safety}; 1.2 is usual")
@@ -126,6 +130,7 @@ class RKC2(diffrax.AbstractAdaptiveSolver):
             "differentiation", differentiation, ("forward", "reverse")
         )
         self.ledger = bool(ledger)
+        self.driving = driving
 
     def order(self, terms):
         """Order of convergence."""
@@ -143,13 +148,18 @@ class RKC2(diffrax.AbstractAdaptiveSolver):
 
     def init(self, terms, t0, t1, y0, args) -> RKC2State:
         """State before the first step, which evaluates the field at its start."""
-        del terms, t1, args
+        del t1
         check_state(y0)
+        term = getattr(terms, "term", terms)
+        if isinstance(term, diffrax.ODETerm):
+            # The term itself would broadcast what has another shape.
+            check_rate(lambda t, y: term.vector_field(t, y, args), t0, y0)
         zero = jnp.zeros((), jnp.int32)
+        direction = normalised(self._seen(probe(y0)))[0] if self.spectral_radius is None else None
         return RKC2State(
             field=jax.tree.map(jnp.zeros_like, y0),
             known=jnp.asarray(False),
-            direction=probe(y0) if self.spectral_radius is None else None,
+            direction=direction,
             radius=jnp.zeros((), _real_dtype(y0)),
             slope=jnp.zeros((), _real_dtype(y0)),
             length=jnp.zeros_like(t0),
@@ -175,6 +185,7 @@ class RKC2(diffrax.AbstractAdaptiveSolver):
             lax.stop_gradient(radius),
             search=lax.stop_gradient(search),
             stages=lambda value: self._stages(lax.stop_gradient(h), value),
+            seen=self._seen,
             most=self.max_stages + 1 + _MOST_PRODUCTS,
             loop="lax" if forward else "checkpointed",
         )
@@ -182,7 +193,7 @@ class RKC2(diffrax.AbstractAdaptiveSolver):
         if forward:
             result = eqxi.nondifferentiable_backward(result, msg=_NO_REVERSE)
         y1 = jax.tree.map(lambda y, d: jnp.where(taken, y + d, jnp.nan), y0, result.increment)
-        error = jax.tree.map(lambda e: jnp.where(taken, e, jnp.inf), result.error)
+        error = jax.tree.map(lambda e: jnp.where(taken & ~jnp.isnan(e), e, jnp.inf), result.error)
         following = self._following(state, found, result, h)
         if self.ledger:
             # Nine tenths: the radius may be larger where the next step begins.
@@ -205,7 +216,7 @@ class RKC2(diffrax.AbstractAdaptiveSolver):
             known=taken,
             direction=found.radius.direction,
             radius=found.radius.value,
-            slope=_slope(result, state.slope),
+            slope=self._slope(result, state.slope),
             length=h,
             age=jnp.where(products > 0, settled, state.age) + found.stages,
             work=Work(
@@ -234,13 +245,14 @@ class RKC2(diffrax.AbstractAdaptiveSolver):
 
     def _search(self, h, state):
         """What is known of the radius, and how much may be spent to know it better."""
-        # The only trace of a rejection: the next attempt is shorter than the last accepted step.
+        # The only trace of a rejection, for the state is then restored: an attempt that is shorter
+        # than the last step taken.
         shorter = h < 0.999 * state.length
         unknown = state.length == 0
         length, least = h.astype(state.radius.dtype), stability_interval(2)
         value = jnp.maximum(state.radius, state.slope)
         # Where two stages seem to do, no product is worth its price: if they do not, the error
-        # estimate will say so, and the attempt after a rejection asks for an accurate radius.
+        # estimate will say so at the price of two, until an attempt is shorter than the last step.
         mild = ~(shorter | unknown) & (length * self.safety * value <= least)
         due = ((state.age >= self.refresh) | shorter) & ~mild
         search = Search(
@@ -250,13 +262,21 @@ class RKC2(diffrax.AbstractAdaptiveSolver):
         )
         return unproven(value, state.direction), search
 
+    def _slope(self, step, previous):
+        """|F1 - F0| / |y1 - y0|, a lower estimate of the radius for which nothing is evaluated."""
+        change = normalised(self._seen(jax.tree.map(jnp.subtract, step.last, step.first)))[1]
+        length = normalised(self._seen(step.increment))[1]
+        slope = change / jnp.where(length > 0, length, 1)
+        slope = jnp.where(jnp.isfinite(slope), slope, previous).astype(previous.dtype)
+        return lax.stop_gradient(slope)
 
-def _slope(step, previous):
-    """|F1 - F0| / |y1 - y0|, a lower estimate of the radius for which nothing is evaluated."""
-    change = normalised(jax.tree.map(jnp.subtract, step.last, step.first))[1]
-    length = normalised(step.increment)[1]
-    slope = change / jnp.where(length > 0, length, 1)
-    return lax.stop_gradient(jnp.where(jnp.isfinite(slope), slope, previous).astype(previous.dtype))
+    def _seen(self, tree):
+        """A tree like the state, without what has no part in the spectral radius."""
+        if self.driving is None:
+            return tree
+        return jax.tree.map(
+            lambda kept, x: x * jnp.asarray(kept, x.dtype), self.driving(tree), tree
+        )
 
 
 def _real_dtype(tree):

@@ -5,6 +5,7 @@ step needs anyway: it costs one evaluation, and is among the evaluations already
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import diffrax
@@ -14,7 +15,9 @@ from meanfield.ode.ledger import Ledger, LedgerState
 from meanfield.ode.stabilized import RKC2, RKC2State
 
 
-def with_ledger(solver: RKC2, controller, /) -> tuple[RKC2, Ledger]:
+def with_ledger(
+    solver: RKC2, controller, /, *, driving: Callable | None = None
+) -> tuple[RKC2, Ledger]:
     """A solver and a controller that together account for rejected steps too.
 
     The controller also never proposes a step longer than `max_stages` can make stable.
@@ -22,6 +25,7 @@ def with_ledger(solver: RKC2, controller, /) -> tuple[RKC2, Ledger]:
     Args:
         solver: the solver.
         controller: an adaptive controller, such as `diffrax.PIDController`.
+        driving: as in `RKC2`, if the solver has none.
 
     Returns:
         The pair, for `diffrax.diffeqsolve(..., solver=..., stepsize_controller=...)`.
@@ -31,7 +35,7 @@ def with_ledger(solver: RKC2, controller, /) -> tuple[RKC2, Ledger]:
     True
     """
     options: dict[str, Any] = {f.name: getattr(solver, f.name) for f in dataclasses.fields(solver)}
-    options["ledger"] = True
+    options |= {"ledger": True, "driving": solver.driving or driving}
     return RKC2(**options), Ledger(controller)
 
 

@@ -184,7 +184,8 @@ def _branch_and_bound(values, own, bound, *, reach, tolerance, budget) -> tuple[
         evaluations += len(centres)
         inside = np.linalg.norm(centres, axis=1) <= reach
         upper = min(upper, float(np.min(found, where=inside, initial=math.inf)))
-        bounds = bound(sizes, centres, half)
+        # Where V is not finite nothing is bounded, and no cell may be ruled out.
+        bounds = np.nan_to_num(bound(sizes, centres, half), nan=-math.inf)
         open_cells = bounds < upper - tolerance
         lower = min(lower, float(np.min(bounds, where=~open_cells, initial=math.inf)))
         centres = centres[open_cells]

@@ -22,6 +22,15 @@ def test_energy_that_rises_is_seen():
     np.testing.assert_allclose(balance.residual[1], 0.6 / 0.5, rtol=round_off())
 
 
+def test_changes_too_small_for_the_energy_are_unknown():
+    """Closed form: an energy that never moves while D does certifies nothing, and says so."""
+    balance = energy_balance(np.array([1e8, 1e8, 1e8]), np.array([0.0, 0.5, 1.0]))
+    np.testing.assert_array_equal(balance.residual, [0.0, np.nan, np.nan])
+    (sentence,) = balance_warnings(balance, 0.01)
+    assert "unknown at 2 of 3 saved times" in sentence
+    assert "too large for its changes to show" in sentence
+
+
 def test_empty_balance():
     """Closed form: a run without save times has an empty balance and no warnings."""
     balance = energy_balance(np.zeros(0), np.zeros(0))

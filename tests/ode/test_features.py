@@ -237,6 +237,8 @@ def test_refuses_problems():
         ode.check_tolerances(0.0, 1e-6)
     with pytest.raises(ValueError, match="structure"):
         solve(lambda t, y, args: (y, y), jnp.ones(3))
+    with pytest.raises(ValueError, match="shapes of its state"):
+        solve(lambda t, y, args: -y[:1], jnp.ones(3))
     path = diffrax.VirtualBrownianTree(0.0, 1.0, 0.1, (), jax.random.key(0))
     term = diffrax.ControlTerm(lambda t, y, args: y, path)
     with pytest.raises(ValueError, match="ordinary differential equations"):

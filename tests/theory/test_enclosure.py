@@ -107,3 +107,12 @@ def test_homogeneous_part(weight_decay):
     assert found.lower <= exact + 1e-9
     assert exact <= found.upper + 1e-9
     assert found.upper - found.lower <= 1e-3 + 1e-12
+
+
+def test_what_is_not_finite_bounds_nothing():
+    """Closed form: a map that is NaN on a part of the domain has no proven infimum."""
+
+    def broken(tokens, theta, mask):
+        return jnp.where(jnp.abs(theta[0] - 2.5) < 1, jnp.nan, waves(tokens, theta, mask))
+
+    assert enclose(broken, 1, lipschitz=5.0, budget=2000).lower == -np.inf
