@@ -18,6 +18,8 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from meanfield.rates.refusals import confidence_level
+
 
 class Fit(NamedTuple):
     """Line on log-log axes: `slope` in `[low, high]` at the level of confidence asked for.
@@ -66,7 +68,7 @@ def log_log_slope(x: ArrayLike, y: ArrayLike, /, *, confidence: float = 0.95) ->
     >>> round(fit.slope, 3), round(fit.low, 3), round(fit.high, 3)
     (-0.507, -0.544, -0.469)
     """
-    level = _confidence(confidence)
+    level = confidence_level(confidence)
     abscissae, values = _positive(x, "x"), np.atleast_2d(_positive(y, "y"))
     if (
         abscissae.ndim != 1
@@ -123,7 +125,7 @@ def band(values: ArrayLike, /, *, confidence: float = 0.95) -> Band:
     >>> curve.mean.tolist(), curve.smallest.tolist(), curve.largest.tolist()
     ([2.0, 2.0], [1.0, 2.0], [3.0, 2.0])
     """
-    level = _confidence(confidence)
+    level = confidence_level(confidence)
     rows = np.asarray(values, dtype=float)
     if rows.ndim != 2 or rows.size == 0:
         raise ValueError(f"values must be [s t], one row per seed, got shape {list(rows.shape)}")
@@ -142,12 +144,6 @@ def _half_length(samples: np.ndarray, level: float) -> Any:
     """Half the interval of the mean over the first axis."""
     count = len(samples)
     return stats.t.ppf(0.5 + level / 2, count - 1) * samples.std(axis=0, ddof=1) / math.sqrt(count)
-
-
-def _confidence(confidence: float) -> float:
-    if not 0.0 < confidence < 1.0:
-        raise ValueError(f"confidence must lie in (0, 1), got {confidence}")
-    return confidence
 
 
 def _positive(values: Any, name: str) -> np.ndarray:
