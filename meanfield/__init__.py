@@ -6,7 +6,7 @@
     measure  heads as particles: clouds, moments, distances
     theory   theorems as computable quantities: depth limit, first variation, certificates
     tasks    problems with known answers
-    rates    slopes and bands with intervals
+    rates    slopes, laws of several terms and limits of infinite width, with intervals
     store    run directories
     plots    records as figures
 

@@ -2,9 +2,9 @@
 
     min_{a >= 0} sum_c (log y_c - log (X a)_c)^2
 
-Gauss-Newton: around the last law f every round is the nonnegative least squares problem of
-columns X/f and target 1 + log(y/f), solved exactly by trying every support, which few columns
-allow and which takes all samples at once.
+Newton: with r = log(y/f) around the last law f = X a, and w^2 = 1 + r, every round is the
+nonnegative least squares problem of columns w X/f and target w + r/w, solved exactly by trying
+every support, which few columns allow and which takes all samples at once.
 Trap: laws are fitted over decades, so absolute least squares would see the largest errors only.
 
 Reference:
@@ -45,10 +45,15 @@ def nonnegative_log_fit(
     for _ in range(_ROUNDS):
         start, wanted = found[moving], values[moving]
         law = start @ scaled.T
-        target = 1 + np.log(wanted / law)
-        step = _nonnegative_least_squares(scaled / law[..., None], target) - start
-        found[moving] = _best_on_the_way(scaled, wanted, start, step)
-        moving = moving[np.abs(step).max(axis=1) > 1e-10 * start.max(axis=1)]
+        residual = np.log(wanted / law)
+        # Where the law is far too large the curvature is negative; any positive one descends.
+        root = np.sqrt(np.maximum(1 + residual, 0.1))
+        goal = _nonnegative_least_squares(scaled * (root / law)[..., None], root + residual / root)
+        near = np.abs(goal - start).max(axis=1) < 1e-7 * start.max(axis=1)
+        # Round-off hides which point of a last step is the best; convergence is quadratic there.
+        better = _best_on_the_way(scaled, wanted, start, goal - start)
+        found[moving] = np.where(near[:, None], goal, better)
+        moving = moving[~near]
         if not moving.size:
             break
     return found / size

