@@ -183,7 +183,7 @@ def _first_row(field, theta, functions):
 
 def _driving(state: Flowing) -> Flowing:
     # What is dissipated moves nothing, and in its own units would drown what does.
-    return Flowing([1.0] * len(state.leaves), 0.0)
+    return Flowing([jnp.ones(())] * len(state.leaves), jnp.zeros(()))
 
 
 def _error_norm(scaled: Flowing) -> Scalar:
