@@ -164,7 +164,8 @@ def _solve(problem, times, first, tolerances, *, solver, max_steps, meter):
         throw=False,
     )
     shape = jax.tree.structure(jax.eval_shape(observed, functions, theta))
-    return solution, jax.tree.unflatten(shape, solution.ys[0][0])
+    (seen, *_), _ = cast(Any, solution.ys)
+    return solution, jax.tree.unflatten(shape, seen)
 
 
 def _saved(solution, seen, field, theta, functions):
