@@ -79,7 +79,7 @@ def least_squares(dim: int, condition: float, /, *, key: Any) -> Problem:
 
 def first_step(problem: Problem, rtol: float, /) -> float:
     """The first step of every adaptive method, by the rule of ``gradient_flow``: one gradient."""
-    return min(rtol ** (1 / 3) * problem.fall_time, problem.horizon)
+    return min(2 * rtol ** (1 / 3) * problem.fall_time, problem.horizon)
 
 
 def _fall_time(field, start):

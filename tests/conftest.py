@@ -13,6 +13,7 @@ mpl.use("Agg")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
+import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
@@ -23,3 +24,10 @@ settings.register_profile("suite", deadline=None, derandomize=True, max_examples
 settings.load_profile("suite")
 
 install_import_hook("meanfield", "beartype.beartype")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def released_programs():
+    """Drops the programs of a test file: thousands of them exhaust the memory maps of a process."""
+    yield
+    jax.clear_caches()
