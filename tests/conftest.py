@@ -28,6 +28,6 @@ install_import_hook("meanfield", "beartype.beartype")
 
 @pytest.fixture(autouse=True, scope="module")
 def released_programs():
-    """Drops the programs of a test file: thousands of them exhaust the memory maps of a process."""
+    """Drops the programs of a test file: kept, they fill 4 GB in each worker by the end."""
     yield
     jax.clear_caches()
