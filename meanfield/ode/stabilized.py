@@ -239,9 +239,10 @@ class RKC2(diffrax.AbstractAdaptiveSolver):
         return jnp.where(needed <= self.max_stages, needed, 0).astype(jnp.int32)
 
     def _given(self, t, y, args, state):
-        """The user's bound."""
+        """The user's bound; NaN if it is negative, and then no step is taken."""
         given: Any = self.spectral_radius
-        return jnp.asarray(given(t, y, args) if callable(given) else given, state.radius.dtype)
+        bound = jnp.asarray(given(t, y, args) if callable(given) else given, state.radius.dtype)
+        return jnp.where(bound >= 0, bound, jnp.nan)
 
     def _search(self, h, state):
         """What is known of the radius, and how much may be spent to know it better."""

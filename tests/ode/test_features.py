@@ -225,6 +225,15 @@ def test_refuses_options(options, message):
         ode.RKC2(**options)
 
 
+def test_a_negative_bound_takes_no_step():
+    """Closed form: a bound that is none moves nothing, and does not pass for two stages."""
+    solver = ode.RKC2(spectral_radius=lambda t, y, args: -1.0)
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(lambda t, y, args: -y), solver, 0.0, 1.0, 0.5, jnp.ones(2), max_steps=4
+    )
+    assert jnp.all(jnp.isnan(solution.ys))
+
+
 def test_refuses_problems():
     """Closed form: integer states, fields of another structure or shape, tolerances of zero."""
     with pytest.raises(ValueError, match="state must be floating point, got int"):
