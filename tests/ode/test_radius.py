@@ -70,6 +70,41 @@ def test_differences_at_zeros(dtype, start, offset):
     np.testing.assert_allclose(found.radius.value, 700, rtol=0.01)
 
 
+def classifier(y):
+    """Minus the gradient of the cross-entropy of 40 ReLU neurons, in units of width."""
+    rng = np.random.default_rng(2)
+    real = y["inner"].dtype
+    inputs, labels = (
+        jnp.asarray(rng.normal(size=(32, 8)), real),
+        jnp.asarray(rng.integers(5, size=32)),
+    )
+
+    def risk(y):
+        logits = jax.nn.relu(inputs @ y["inner"]) @ y["outer"] / 40
+        chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], 1)
+        return -40 * jnp.mean(chosen)
+
+    return jax.tree.map(jnp.negative, jax.grad(risk)(y))
+
+
+@pytest.mark.parametrize("scale", [1.0, 4.0])
+def test_kinks_do_not_keep_a_search_busy_in_single_precision(scale):
+    """Independent library: float32 differences settle, on the radius of jax.jvp in float64."""
+    rng = np.random.default_rng(3)
+    draw = {"inner": scale * rng.normal(size=(8, 40)), "outer": scale * rng.normal(size=(40, 5))}
+    y = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), draw)
+    found = radius_of(classifier, y, products=50)
+    exact = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), y)
+    expected = spectral_radius(
+        lambda v: jax.jvp(classifier, (exact,), (v,))[1],
+        probe(exact),
+        jnp.zeros(()),
+        tolerance=0.001,
+    )
+    assert int(found.radius.products) <= int(expected.products) + 5 < 40
+    np.testing.assert_allclose(found.radius.value, expected.value, rtol=0.03)
+
+
 def test_no_motion_anywhere():
     """Closed form: a field that is zero everywhere has radius zero, and products do end."""
     found = radius_of(jnp.zeros_like, jnp.zeros(3))
@@ -79,8 +114,8 @@ def test_no_motion_anywhere():
 
 
 def test_length_of_a_probe():
-    """Closed form: half the digits of the larger of |y| and h |F|, or of one."""
+    """Closed form: two thirds of the digits of the larger of |y| and h |F|, or of one."""
     eps = np.finfo(np.float64).eps
     for y, field, expected in ((3.0, 1.0, 3.0), (1.0, 40.0, 4.0), (0.0, 0.0, 1.0)):
         found = probing_length(jnp.array([y]), jnp.array([field]), jnp.array(0.1))
-        np.testing.assert_allclose(found, expected * np.sqrt(eps), rtol=1e-12)
+        np.testing.assert_allclose(found, expected * eps ** (2 / 3), rtol=1e-12)
