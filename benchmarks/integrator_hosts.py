@@ -12,9 +12,9 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from scipy import integrate
 
-from benchmarks.integrator_counts import Cost
+from benchmarks.integrator_counts import FIRST_STEP, Cost
 from benchmarks.integrator_peers import Limits, Method, Solve
-from benchmarks.integrator_problems import Problem
+from benchmarks.integrator_problems import Problem, first_step
 
 
 class _SpentError(Exception):
@@ -52,6 +52,7 @@ def scipy_method(name: str, atol_ratio: float, most_parameters: int, /) -> Metho
             solution = integrate.solve_ivp(
                 called, (0.0, problem.horizon), np.asarray(flat), method=name,
                 t_eval=[problem.horizon], rtol=setting, atol=atol_ratio * setting,
+                first_step=first_step(problem, setting),
             )  # fmt: skip
             reached, end = float(solution.t[-1]), solution.y[:, -1]
             if not solution.success:
@@ -61,6 +62,7 @@ def scipy_method(name: str, atol_ratio: float, most_parameters: int, /) -> Metho
             reached, end = float(latest[0]), latest[1]
         seconds = time.perf_counter() - begin
         theta = unravel(jnp.asarray(end))
-        return Solve(theta, reached, Cost(calls), seconds, seconds, compile_seconds, stopped)
+        cost = Cost(calls + FIRST_STEP)
+        return Solve(theta, reached, cost, seconds, seconds, compile_seconds, stopped)
 
     return run

@@ -15,7 +15,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import PyTree
 
-from meanfield import flow, nn, ode, tasks
+from meanfield import flow, nn, tasks
 
 SAVES = 7
 
@@ -160,16 +160,14 @@ def _digits(images: int):
     return jnp.asarray(standard), labels[:images], hashlib.sha256(raw).hexdigest()
 
 
+def sharpness(field: flow.GradientField, theta: PyTree) -> float:
+    """The largest eigenvalue of the Hessian of the energy in the flow's metric."""
+    return float(_called(flow.sharpness(field), theta).largest)
+
+
 @jax.jit
-def sharpness(field: flow.GradientField, theta: PyTree) -> ode.Extremes:
-    """Signed extreme eigenvalues of the Hessian of the energy in the flow's metric."""
-
-    def product(vector):
-        return jax.jvp(jax.grad(field.energy), (theta,), (vector,))[1]
-
-    return ode.extreme_eigenvalues(
-        ode.weighted(product, field.metric(theta)), theta, tolerance=1e-3, max_products=40
-    )
+def _called(function, argument):
+    return function(argument)
 
 
 def _with_horizons(wanted, family, field, predict, start):
@@ -205,7 +203,7 @@ def _with_horizons(wanted, family, field, predict, start):
 def _pilot(field, start, most):
     """Times and sharpnesses along the flow, until their product exceeds the most wanted."""
     observe = {"leaves": jax.tree.leaves}
-    values = [float(sharpness(field, start).largest)]
+    values = [sharpness(field, start)]
     times, theta = [0.0], start
     stop = 1 / values[0]
     while times[-1] * values[-1] < most:
@@ -217,6 +215,6 @@ def _pilot(field, start, most):
             leaves = [jnp.asarray(leaf[index]) for leaf in record.observables["leaves"]]
             theta = jax.tree.unflatten(jax.tree.structure(start), leaves)
             times.append(float(ts[index]))
-            values.append(float(sharpness(field, theta).largest))
+            values.append(sharpness(field, theta))
         stop *= 4
     return np.array(times), np.array(values)

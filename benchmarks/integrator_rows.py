@@ -59,7 +59,7 @@ def row(problem: Problem, name: str, setting: float, solve: Solve, truth: Any) -
     energy = float(problem.field.energy(truth))
     found = float(problem.field.energy(theta))
     finite = np.isfinite(found) and whole
-    sharp = float(sharpness(problem.field, theta).largest) if finite else np.nan
+    sharp = sharpness(problem.field, theta) if finite else np.nan
     predictions = _distance(problem.predict(theta), problem.predict(truth))
     return Row(
         problem.name, name, setting, solve.stopped, solve.reached, solve.cost.gradients,
@@ -79,7 +79,7 @@ def measured(
     problem: Problem, truth: Any, rows: list[Row], how: str, independent: tuple[float, str]
 ) -> tuple[list[Row], Reference]:
     """The rows with the errors of their sharpness, and the reference."""
-    top = float(sharpness(problem.field, truth).largest)
+    top = sharpness(problem.field, truth)
     rows = [r._replace(sharpness_error=abs(r.sharpness / top - 1)) for r in rows]
     reference = Reference(
         problem.name, problem.title, sum(leaf.size for leaf in jax.tree.leaves(problem.start)),
