@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 from jax.tree_util import Partial
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from meanfield import checks, ode
 from meanfield.flow.gradient import GradientField
@@ -38,14 +38,14 @@ class Sharpness(NamedTuple):
         largest: The largest eigenvalue; descent at step eta is stable where it is below 2 / eta.
         smallest: The smallest eigenvalue, negative where Q curves down.
         residuals: |A v - lambda v| / max |lambda| for the (largest, smallest) pair, |v| = 1.
-        products: Hessian products spent, each two gradients; a float, as diffrax saves no counts.
+        products: Hessian products spent, each two gradients.
         converged: Whether both residuals are within the tolerance.
     """
 
     largest: Float[Array, "*t"]
     smallest: Float[Array, "*t"]
     residuals: Float[Array, "*t 2"]
-    products: Float[Array, "*t"]
+    products: Int[Array, "*t"]
     converged: Bool[Array, "*t"]
 
 
@@ -164,7 +164,7 @@ class _Curvature:
             found.largest,
             found.smallest,
             residuals,
-            found.products.astype(radius.dtype),
+            found.products,
             jnp.all(residuals <= self.tolerance),
         )
 

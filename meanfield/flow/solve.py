@@ -32,7 +32,7 @@ from meanfield import checks, ode
 from meanfield.flow import progress as bars
 from meanfield.flow.gradient import GradientField
 from meanfield.flow.guard import Guarded
-from meanfield.flow.observables import Observe, observables, observed
+from meanfield.flow.observables import Observe, observables, observed, packed, unpacked
 from meanfield.flow.record import (
     COMPLETED,
     DIVERGED,
@@ -135,9 +135,7 @@ def _solve(problem, times, first, tolerances, *, solver, max_steps, meter):
     def save(time, state, field):
         del time
         theta = parameters(state)
-        # Leaves again: observables may have empty branches as well.
-        seen = jax.tree.leaves(observed(functions, theta))
-        return seen, field.energy(theta), state.dissipated
+        return packed(functions, theta), field.energy(theta), state.dissipated
 
     pid = diffrax.PIDController(rtol=tolerances[0], atol=tolerances[1], norm=_error_norm)
     controller: Any = Guarded(pid, times[-1] - times[0])
@@ -163,9 +161,8 @@ def _solve(problem, times, first, tolerances, *, solver, max_steps, meter):
         max_steps=max_steps,
         throw=False,
     )
-    shape = jax.tree.structure(jax.eval_shape(observed, functions, theta))
     (seen, *_), _ = cast(Any, solution.ys)
-    return solution, jax.tree.unflatten(shape, seen)
+    return solution, unpacked(functions, theta, seen)
 
 
 def _saved(solution, seen, field, theta, functions):

@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from helpers import round_off
 
 from meanfield import flow
@@ -20,3 +21,15 @@ def test_observable_with_empty_branches():
     assert jax.tree.structure(record.observables) == jax.tree.structure(START)
     np.testing.assert_array_equal(record.observables["x"][0], START["x"])
     np.testing.assert_allclose(record.observables["x"][-1], record.theta["x"], rtol=round_off())
+
+
+@pytest.mark.parametrize("dtype", [jnp.int8, jnp.uint16, jnp.int32, jnp.uint32, jnp.int64, bool])
+def test_whole_numbers_are_saved_as_they_are(dtype):
+    """Closed form: 0, 1 and the extremes of a type, at every time and without a warning."""
+    extremes = [] if dtype is bool else [jnp.iinfo(dtype).min, jnp.iinfo(dtype).max]
+    numbers = np.array([0, 1, *extremes], dtype)
+    record = flow.gradient_flow(
+        FIELD, START, TIMES, observe=lambda theta: jnp.asarray(numbers) * (theta["x"][0] > 0)
+    )
+    assert record.observables.dtype == dtype
+    np.testing.assert_array_equal(record.observables, [numbers] * len(TIMES))
