@@ -13,6 +13,7 @@ from meanfield.nn.embed import (
     patches,
     sinusoidal,
 )
+from meanfield.nn.interop import flax_parameters, heads_from_flax
 from meanfield.nn.kernels import Kernel, causal_mask, gaussian, linear, softmax
 from meanfield.nn.mlp import Neuron, mlp
 from meanfield.nn.model import Model, Theta, model
@@ -36,7 +37,9 @@ __all__ = [
     "causal_mask",
     "class_read",
     "complete_p",
+    "flax_parameters",
     "gaussian",
+    "heads_from_flax",
     "identity",
     "inits",
     "label_read",
