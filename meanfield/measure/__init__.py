@@ -3,7 +3,8 @@
     rho_t = (1/m) sum_j delta_{theta_{t,j}},    t = 1, ..., l
 
 `empirical` turns a block's particles into clouds of points and back; `distances` compares clouds;
-`continuity` moves the measure itself, as a density on a grid of one or two dimensions.
+`continuity` moves the measure itself, as a density on a grid of one or two dimensions; `chaos` runs
+replicas at many widths and depths, and `sup_errors` measures how far they are from their limit.
 Trap: a head enters as its raw parameters, so two heads that compute the same map through different
 factorisations are different points.
 """
@@ -13,6 +14,14 @@ from meanfield.measure.binning import (
     histogram,
     wasserstein_to_density,
     weighted_particles,
+)
+from meanfield.measure.chaos import (
+    Replicas,
+    SideBySide,
+    Trajectory,
+    first_particles,
+    replicas,
+    side_by_side,
 )
 from meanfield.measure.continuity import DensityFlow, density_flow, variation_of
 from meanfield.measure.distances import (
@@ -32,26 +41,50 @@ from meanfield.measure.empirical import (
     second_moment,
 )
 from meanfield.measure.grid import Grid, grid_density, uniform_grid
+from meanfield.measure.references import (
+    Reference,
+    averaged,
+    effective_width,
+    exact_reference,
+    mean_reference,
+    own_reference,
+)
+from meanfield.measure.sup_errors import Errors, over_widths, sup_errors
 from meanfield.measure.weak_residual import WeakResidual, weak_residual
 
 __all__ = [
     "DensityFlow",
+    "Errors",
     "Grid",
+    "Reference",
+    "Replicas",
+    "SideBySide",
+    "Trajectory",
     "WeakResidual",
+    "averaged",
     "cloud",
     "clouds",
     "covariance",
     "density_flow",
     "draw_particles",
+    "effective_width",
+    "exact_reference",
+    "first_particles",
     "grid_density",
     "histogram",
     "mean",
+    "mean_reference",
     "network_distance",
     "norm_quantiles",
+    "over_widths",
+    "own_reference",
     "particles_from_cloud",
+    "replicas",
     "resample",
     "second_moment",
+    "side_by_side",
     "sliced_wasserstein",
+    "sup_errors",
     "uniform_grid",
     "variation_of",
     "wasserstein",
