@@ -24,12 +24,7 @@ from meanfield.measure.chaos import (
     side_by_side,
 )
 from meanfield.measure.continuity import DensityFlow, density_flow, variation_of
-from meanfield.measure.distances import (
-    network_distance,
-    sliced_wasserstein,
-    wasserstein,
-    wasserstein_1d,
-)
+from meanfield.measure.distances import network_distance, wasserstein, wasserstein_of
 from meanfield.measure.empirical import (
     cloud,
     clouds,
@@ -41,6 +36,7 @@ from meanfield.measure.empirical import (
     second_moment,
 )
 from meanfield.measure.grid import Grid, grid_density, uniform_grid
+from meanfield.measure.quantiles import sliced_wasserstein, wasserstein_1d
 from meanfield.measure.references import (
     Reference,
     averaged,
@@ -89,6 +85,7 @@ __all__ = [
     "variation_of",
     "wasserstein",
     "wasserstein_1d",
+    "wasserstein_of",
     "wasserstein_to_density",
     "weak_residual",
     "weighted_particles",

@@ -1,8 +1,8 @@
-"""Exact optimal transport between uniform weights, by assignment or by linear program.
+"""Exact optimal transport, by assignment or by linear program, or by POT for unequal weights.
 
-    min_P sum_ij P_ij C_ij    over P >= 0 with row sums 1/m and column sums 1/n
+    min_P sum_ij P_ij C_ij    over P >= 0 with row sums a_i and column sums b_j
 
-In units of 1/lcm(m, n) the vertices P are matrices of whole numbers, which makes the value of a
+With weights a_i = 1/m, b_j = 1/n, in units of 1/lcm(m, n), the vertices P are matrices of whole numbers, which makes the value of a
 plan exact. Trap: a solver's tolerance is relative to the largest cost, so distances within clusters
 that lie far apart (heads that collapsed onto a few) come out wrong unless the costs are clipped.
 
@@ -15,7 +15,9 @@ import math
 import numpy as np
 from jaxtyping import Float
 from scipy import sparse
-from scipy.optimize import linear_sum_assignment, linprog
+from scipy.optimize import linprog
+
+from meanfield.measure.assignment import assignment_cost
 
 # Measured in 64 dimensions: below this ratio of the squared common multiple to m n, repeating the
 # points is the faster of the two exact methods, at every size tried from 24 x 40 to 1000 x 2000.
@@ -43,8 +45,7 @@ def transport_cost(cost: Float[np.ndarray, "m n"], /) -> float:
         return 0.0
     if multiple**2 <= _ASSIGNMENT_RATIO * m * n:
         cost = np.repeat(np.repeat(cost, multiple // m, axis=0), multiple // n, axis=1)
-        rows, columns = linear_sum_assignment(cost)
-        return float(cost[rows, columns].mean())
+        return assignment_cost(cost)
     ceiling, factor, value = cost.max(), 100.0, math.inf
     cap = ceiling
     # The program resolves 1e-10 of the largest cost, too coarse for clusters far apart. Clipping
@@ -59,6 +60,49 @@ def transport_cost(cost: Float[np.ndarray, "m n"], /) -> float:
         cap = factor * value
         if not 0.0 < 2.0 * cap < ceiling:
             return value
+
+
+def weighted_transport_cost(
+    cost: Float[np.ndarray, "m n"],
+    rows: Float[np.ndarray, " m"],
+    columns: Float[np.ndarray, " n"],
+    /,
+) -> float:
+    """Least cost of moving weights over the rows to weights over the columns, by POT.
+
+    Weights that are all equal are moved by `transport_cost`, which needs no POT.
+
+    Args:
+        cost: Finite costs >= 0, at least one.
+        rows: Weights >= 0 of sum 1.
+        columns: Weights >= 0 of sum 1.
+
+    Returns:
+        The least cost.
+
+    Raises:
+        ImportError: POT is not installed.
+        RuntimeError: The network simplex failed.
+
+    >>> weighted_transport_cost(np.array([[0.0, 1.0]]), np.ones(1), np.array([0.25, 0.75]))
+    0.75
+    """
+    # A point without weight is no point of the measure.
+    cost = cost[rows > 0][:, columns > 0]
+    rows, columns = rows[rows > 0] / rows.sum(), columns[columns > 0] / columns.sum()
+    if (rows == rows[0]).all() and (columns == columns[0]).all():
+        return transport_cost(cost)
+    try:
+        import ot
+    except ImportError as error:
+        raise ImportError(
+            "exact transport of unequal weights needs POT; pip install 'meanfield[ot]', or use "
+            "sliced_wasserstein (wasserstein_1d on the line), which do not"
+        ) from error
+    plan, log = ot.emd(rows, columns, np.ascontiguousarray(cost), numItermax=10**8, log=True)
+    if log["warning"] is not None:
+        raise RuntimeError(f"transport of {len(rows)} x {len(columns)} points: {log['warning']}")
+    return float(np.vdot(plan, cost))
 
 
 def _program_plan(cost: np.ndarray) -> np.ndarray:
