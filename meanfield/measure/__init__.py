@@ -7,6 +7,12 @@
 replicas at many widths and depths, and `sup_errors` measures how far they are from their limit.
 Trap: a head enters as its raw parameters, so two heads that compute the same map through different
 factorisations are different points.
+`empirical` turns a block's particles into clouds of points and back, `gauge` into coordinates of
+the maps they compute. Clouds are compared by transport (`distances`, `quantiles`, `entropic`) and
+by kernels (`discrepancy`), always as a root and with weights where wanted; `sampling` says what of
+a distance is chance. `continuity` moves the measure itself, as a density on a grid.
+Trap: in `clouds` a head enters as its raw parameters, so two heads that compute the same map
+through different factorisations are different points; `head_coordinates` makes them one.
 """
 
 from meanfield.measure.binning import (
@@ -24,6 +30,7 @@ from meanfield.measure.chaos import (
     side_by_side,
 )
 from meanfield.measure.continuity import DensityFlow, density_flow, variation_of
+from meanfield.measure.discrepancy import energy_distance, mmd
 from meanfield.measure.distances import network_distance, wasserstein, wasserstein_of
 from meanfield.measure.empirical import (
     cloud,
@@ -35,6 +42,8 @@ from meanfield.measure.empirical import (
     resample,
     second_moment,
 )
+from meanfield.measure.entropic import sinkhorn_divergence
+from meanfield.measure.gauge import head_coordinates, head_distances, neuron_coordinates
 from meanfield.measure.grid import Grid, grid_density, uniform_grid
 from meanfield.measure.quantiles import sliced_wasserstein, wasserstein_1d
 from meanfield.measure.references import (
@@ -45,6 +54,7 @@ from meanfield.measure.references import (
     mean_reference,
     own_reference,
 )
+from meanfield.measure.sampling import SampledDistance, sampling_bias
 from meanfield.measure.sup_errors import Errors, over_widths, sup_errors
 from meanfield.measure.weak_residual import WeakResidual, weak_residual
 
@@ -54,6 +64,7 @@ __all__ = [
     "Grid",
     "Reference",
     "Replicas",
+    "SampledDistance",
     "SideBySide",
     "Trajectory",
     "WeakResidual",
@@ -64,21 +75,28 @@ __all__ = [
     "density_flow",
     "draw_particles",
     "effective_width",
+    "energy_distance",
     "exact_reference",
     "first_particles",
     "grid_density",
+    "head_coordinates",
+    "head_distances",
     "histogram",
     "mean",
     "mean_reference",
+    "mmd",
     "network_distance",
+    "neuron_coordinates",
     "norm_quantiles",
     "over_widths",
     "own_reference",
     "particles_from_cloud",
     "replicas",
     "resample",
+    "sampling_bias",
     "second_moment",
     "side_by_side",
+    "sinkhorn_divergence",
     "sliced_wasserstein",
     "sup_errors",
     "uniform_grid",

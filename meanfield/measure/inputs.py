@@ -128,6 +128,32 @@ def probabilities(
     return values / jnp.sum(values)
 
 
+def measures(
+    x: Any, y: Any, x_weights: Any, y_weights: Any, /
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """Two clouds that passed all checks, each as (points, weights), all of one type.
+
+    Args:
+        x: Points `[m p]`.
+        y: Points of the same dimension.
+        x_weights: Weights of `x`, or None for 1/m each.
+        y_weights: Weights of `y`, or None for 1/n each.
+
+    Raises:
+        ValueError: As `check_pair` and `check_weights`.
+
+    >>> measures([[0.0]], [[1.0], [2.0]], None, None)[1][1].tolist()
+    [0.5, 0.5]
+    """
+    check_pair(x, y)
+    check_weights("x_weights", x_weights, np.shape(x)[0])
+    check_weights("y_weights", y_weights, np.shape(y)[0])
+    x, y = jnp.asarray(x), jnp.asarray(y)
+    dtype = jnp.result_type(x, y, jnp.float32)
+    first = x.astype(dtype), probabilities(x_weights, x.shape[0], dtype)
+    return first, (y.astype(dtype), probabilities(y_weights, y.shape[0], dtype))
+
+
 def signed_root(value: Float[Array, ""], scale: Float[Array, ""], /) -> Float[Array, ""]:
     """sign(v) |v|^(1/2), and 0 with derivative 0 where v is round-off of terms of size `scale`.
 

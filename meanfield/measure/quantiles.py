@@ -1,6 +1,6 @@
 """Wasserstein distances on the line, and of clouds through their projections onto lines.
 
-    W_p(x, y)^p  = int_0^1 |F_x^{-1}(q) - F_y^{-1}(q)|^p dq                        (points on a line)
+    W_p(x, y)^p  = int_0^1 |F_x^{-1}(q) - F_y^{-1}(q)|^p dq                     (points on a line)
     SW_p(x, y)^p = E_u W_p(<x, u>, <y, u>)^p,                       u uniform on the sphere
 
 Every function returns the root, so all are distances in the units of the points; m and n may

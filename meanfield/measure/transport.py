@@ -2,9 +2,10 @@
 
     min_P sum_ij P_ij C_ij    over P >= 0 with row sums a_i and column sums b_j
 
-With weights a_i = 1/m, b_j = 1/n, in units of 1/lcm(m, n), the vertices P are matrices of whole numbers, which makes the value of a
-plan exact. Trap: a solver's tolerance is relative to the largest cost, so distances within clusters
-that lie far apart (heads that collapsed onto a few) come out wrong unless the costs are clipped.
+Where a_i = 1/m and b_j = 1/n, in units of 1/lcm(m, n) the vertices P are matrices of whole
+numbers, which makes the value of a plan exact. Trap: a solver's tolerance is relative to the
+largest cost, so distances within clusters that lie far apart (heads that collapsed onto a few) come
+out wrong unless the costs are clipped.
 
 Reference:
     Peyre and Cuturi, Computational Optimal Transport, arXiv 1803.00567, chapter 3.
