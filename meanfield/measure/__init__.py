@@ -2,15 +2,11 @@
 
     rho_t = (1/m) sum_j delta_{theta_{t,j}},    t = 1, ..., l
 
-`empirical` turns a block's particles into clouds of points and back; `distances` compares clouds;
-`continuity` moves the measure itself, as a density on a grid of one or two dimensions; `chaos` runs
-replicas at many widths and depths, and `sup_errors` measures how far they are from their limit.
-Trap: a head enters as its raw parameters, so two heads that compute the same map through different
-factorisations are different points.
 `empirical` turns a block's particles into clouds of points and back, `gauge` into coordinates of
 the maps they compute. Clouds are compared by transport (`distances`, `quantiles`, `entropic`) and
 by kernels (`discrepancy`), always as a root and with weights where wanted; `sampling` says what of
-a distance is chance. `continuity` moves the measure itself, as a density on a grid.
+a distance is chance. `continuity` moves the measure itself, as a density on a grid; `chaos` runs
+replicas at many widths and depths, and `sup_errors` measures how far they are from their limit.
 Trap: in `clouds` a head enters as its raw parameters, so two heads that compute the same map
 through different factorisations are different points; `head_coordinates` makes them one.
 """
