@@ -67,10 +67,7 @@ def mmd(
     1.414
     """
     choice("kernel", kernel, ["gaussian", "energy"])
-    unbiased = choice("estimate", estimate, ["biased", "unbiased"]) == "unbiased"
     first, second = inputs.measures(x, y, x_weights, y_weights)
-    if unbiased and 1 in (len(first[0]), len(second[0])):
-        raise ValueError("the unbiased estimate needs >= 2 points in each cloud; take `biased`")
     if bandwidth is not None and kernel == "energy":
         raise ValueError("the energy kernel has no bandwidth; leave it out, or take `gaussian`")
     if bandwidth is not None and inputs.concrete(bandwidth):
@@ -79,7 +76,7 @@ def mmd(
     if kernel == "gaussian":
         squared = _spread(first, second) if bandwidth is None else jnp.square(bandwidth)
         exponent = (-0.5 / squared).astype(first[0].dtype)
-    return _discrepancy(first, second, exponent, unbiased=unbiased)
+    return _estimate(first, second, exponent, estimate)
 
 
 def energy_distance(
@@ -109,8 +106,15 @@ def energy_distance(
     >>> energy_distance(jnp.zeros((3, 1)), jnp.full((2, 1), 2.0)).item()
     2.0
     """
-    weights = {"x_weights": x_weights, "y_weights": y_weights}
-    return mmd(x, y, kernel="energy", estimate=estimate, **weights)
+    first, second = inputs.measures(x, y, x_weights, y_weights)
+    return _estimate(first, second, None, estimate)
+
+
+def _estimate(first, second, exponent: Array | None, estimate: str) -> Array:
+    unbiased = choice("estimate", estimate, ["biased", "unbiased"]) == "unbiased"
+    if unbiased and 1 in (len(first[0]), len(second[0])):
+        raise ValueError("the unbiased estimate needs >= 2 points in each cloud; take `biased`")
+    return _discrepancy(first, second, exponent, unbiased=unbiased)
 
 
 @functools.partial(jax.jit, static_argnames="unbiased")

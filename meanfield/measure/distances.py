@@ -61,6 +61,8 @@ def wasserstein(
     4.242640687119285
     """
     inputs.check_pair(x, y)
+    inputs.check_weights("x_weights", x_weights, np.shape(x)[0])
+    inputs.check_weights("y_weights", y_weights, np.shape(y)[0])
     if not inputs.concrete(x, y):
         raise ValueError(
             "wasserstein needs concrete arrays, got traced ones; call it outside jit, "

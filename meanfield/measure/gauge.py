@@ -131,9 +131,11 @@ def neuron_coordinates(
             f"{list(incoming.shape)}, {list(bias.shape)}, {list(outgoing.shape)}"
         )
     incoming = jnp.concatenate([incoming, bias[..., None]], axis=-1)
-    norms = [jnp.linalg.norm(part, axis=-1, keepdims=True) for part in (incoming, outgoing)]
-    dead = (norms[0] == 0.0) | (norms[1] == 0.0)
-    ratio = jnp.sqrt(jnp.where(dead, 1.0, norms[1]) / jnp.where(dead, 1.0, norms[0]))
+    squares = [jnp.sum(part**2, axis=-1, keepdims=True) for part in (incoming, outgoing)]
+    dead = (squares[0] == 0.0) | (squares[1] == 0.0)
+    # Both branches of a where are differentiated: the root must not see 0.
+    squares = [jnp.where(dead, 1.0, square) for square in squares]
+    ratio = (squares[1] / squares[0]) ** 0.25
     balanced = jnp.concatenate([incoming * ratio, outgoing / ratio], axis=-1)
     return jnp.where(dead, 0.0, balanced)
 

@@ -12,6 +12,8 @@ References:
     Bonneel et al., Sliced and Radon Wasserstein barycenters of measures, 2015.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -122,7 +124,12 @@ def _distance(x, y, x_weights, y_weights, order: float) -> Array:
     x, y = jnp.asarray(x, dtype), jnp.asarray(y, dtype)
     first = inputs.probabilities(x_weights, x.shape[1], dtype)
     second = inputs.probabilities(y_weights, y.shape[1], dtype)
-    gaps, lengths = jax.vmap(_weighted_gaps, (0, 0, None, None))(x, y, first, second)
+    return _weighted_distance(x, y, first, second, order=order)
+
+
+@functools.partial(jax.jit, static_argnames="order")
+def _weighted_distance(x, y, x_weights, y_weights, *, order: float) -> Array:
+    gaps, lengths = jax.vmap(_weighted_gaps, (0, 0, None, None))(x, y, x_weights, y_weights)
     return _root_mean_power(gaps, lengths, order)
 
 

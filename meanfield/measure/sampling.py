@@ -86,10 +86,10 @@ def sampling_bias(
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if len(x) == len(y) == 1:
         raise ValueError("two points say nothing of the spread of their laws; use larger clouds")
-    # Centred, for a shift between the laws would pass for spread. What centring takes from the
-    # spread, one degree of freedom a cloud, is given back.
+    # Centred, for a shift between the laws would pass for spread. Two means are estimated and not
+    # one, so the mean squared distance of two points of the pool is that much too small.
     pool = np.concatenate([x - x.mean(axis=0), y - y.mean(axis=0)])
-    pool *= np.sqrt(len(pool) / (len(pool) - 2))
+    pool *= np.sqrt((len(pool) - 1) / (len(pool) - 2))
     parts = []
     for split in jax.random.split(key, splits):
         shuffled = pool[np.asarray(jax.random.permutation(split, len(pool)))]

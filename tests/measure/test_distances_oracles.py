@@ -13,8 +13,10 @@ from distance_family import (
     draws,
     every_case,
     two_clouds,
+    weights,
 )
 from scipy import stats
+from scipy.optimize import linprog
 
 from meanfield import measure
 
@@ -106,3 +108,45 @@ def test_error_of_slicing():
     spreads = [np.std(draws(x, y, repeats=400, projections=k) ** 2) for k in counts]
     slope = np.polyfit(np.log(counts), np.log(spreads), 1)[0]
     assert abs(slope + 0.5) < 0.1
+
+
+@pytest.mark.parametrize("p", [1, 2])
+@pytest.mark.parametrize(("m", "n"), [(5, 5), (6, 9), (40, 33)])
+def test_exact_of_weights_against_a_program(m, n, p):
+    """Independent library: scipy's linear program, which POT's simplex knows nothing of."""
+    x, y = two_clouds(m, n, 3)
+    first, second = weights(m), weights(n, 1)
+    cost = np.linalg.norm(x[:, None] - y[None], axis=-1) ** p
+    sums = np.concatenate([np.kron(np.eye(m), np.ones(n)), np.kron(np.ones(m), np.eye(n))])
+    found = linprog(cost.ravel(), A_eq=sums, b_eq=np.concatenate([first, second]))
+    value = measure.wasserstein(x, y, p=p, x_weights=first, y_weights=second)
+    np.testing.assert_allclose(value, found.fun ** (1 / p), rtol=1e-10)
+
+
+@pytest.mark.parametrize(("m", "n"), [(1, 9), (8, 8), (101, 64)])
+def test_line_of_weights_against_scipy(m, n):
+    """Independent library: scipy's weighted W_1 on the line."""
+    x, y = two_clouds(m, n, 1)
+    first, second = weights(m), weights(n, 1)
+    expected = stats.wasserstein_distance(x[:, 0], y[:, 0], first, second)
+    options = {"p": 1, "x_weights": first, "y_weights": second}
+    assert_round_off(measure.wasserstein_1d(x[:, 0], y[:, 0], **options), expected)
+
+
+@pytest.mark.parametrize(("m", "n", "p"), [(7, 7, 5), (11, 7, 1.5)])
+def test_line_of_weights_against_exact(m, n, p):
+    """Independent library: POT, which knows nothing of quantiles; slices on the line are one."""
+    x, y = two_clouds(m, n, 1)
+    options = {"p": p, "x_weights": weights(m), "y_weights": weights(n, 1)}
+    expected = measure.wasserstein(x, y, **options)
+    assert_round_off(measure.wasserstein_1d(x[:, 0], y[:, 0], **options), expected)
+    assert_round_off(measure.sliced_wasserstein(KEY, x, y, **options), expected)
+
+
+def test_distances_known_beforehand():
+    """Invariance: from the matrix of distances as from the points."""
+    x, y = two_clouds(6, 9, 3)
+    distances = np.linalg.norm(x[:, None] - y[None], axis=-1)
+    options = {"p": 3, "x_weights": weights(6)}
+    expected = measure.wasserstein(x, y, **options)
+    assert_round_off(measure.wasserstein_of(distances, **options), expected)
