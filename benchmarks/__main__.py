@@ -9,7 +9,10 @@ from collections.abc import Sequence
 
 from meanfield import command
 
-BENCHMARKS: dict[str, str] = {"integrators": "benchmarks.integrators"}
+BENCHMARKS: dict[str, str] = {
+    "distances": "benchmarks.distances",
+    "integrators": "benchmarks.integrators",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,8 +13,7 @@ from meanfield import measure
 sinkhorn = functools.partial(measure.sinkhorn_divergence, tolerance=1e-12)
 
 
-@pytest.mark.parametrize("epsilon", [1.0, 5.0])
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("epsilon", "weighted"), [(1.0, False), (5.0, True)])
 def test_against_ott(epsilon, weighted):
     """Independent library: ott-jax's own divergence in the log domain, which is the square."""
     x, y = two_clouds(12, 9, 3)
