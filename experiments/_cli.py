@@ -13,6 +13,8 @@ __all__ = ["EXPERIMENTS", "Outcome", "main"]
 
 EXPERIMENTS = {
     "vit_heads": "experiments.global_convergence.vit_heads",
+    "pde": "experiments.global_convergence.pde",
+    "weight_decay": "experiments.global_convergence.weight_decay",
 }
 
 

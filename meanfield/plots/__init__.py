@@ -8,6 +8,7 @@ from meanfield.plots.canvas import panels as panels
 from meanfield.plots.canvas import save_animation as save_animation
 from meanfield.plots.canvas import save_figure as save_figure
 from meanfield.plots.canvas import sequential_colors as sequential_colors
+from meanfield.plots.densities import draw_densities as draw_densities
 from meanfield.plots.drawings import draw_clouds as draw_clouds
 from meanfield.plots.drawings import draw_curves as draw_curves
 from meanfield.plots.drawings import draw_rate as draw_rate
