@@ -12,9 +12,11 @@ from meanfield.command import Outcome
 __all__ = ["EXPERIMENTS", "Outcome", "main"]
 
 EXPERIMENTS = {
-    "vit_heads": "experiments.global_convergence.vit_heads",
+    "depth_limit": "experiments.global_convergence.depth_limit",
     "pde": "experiments.global_convergence.pde",
+    "vit_heads": "experiments.global_convergence.vit_heads",
     "weight_decay": "experiments.global_convergence.weight_decay",
+    "width_limit": "experiments.global_convergence.width_limit",
 }
 
 

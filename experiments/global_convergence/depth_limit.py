@@ -1,0 +1,228 @@
+r"""The limit of infinite depth, and how two couplings of the layers approach it.
+
+    f(L) - f(ODE) = O(1/L)                                  at given particles, one path per head;
+    sup_tau |f_{M,L}(tau) - f_{oo,L}(tau)| ~ (L M)^{-1/2}   heads drawn anew at every layer,
+                                           ~ M^{-1/2}       one path over depth per head.
+
+Every coupling is trained at every width M and depth L, and compared with wide networks of its own
+depth (the fluctuation alone) and with wide networks of large depth (fluctuation and bias 1/L).
+
+One trap: networks that are compared are trained by the same steps. Their error is common, and the
+report says how large it is.
+
+References:
+    Gao et al. 2024, arXiv 2410.23610; Chizat 2025, arXiv 2509.10167; Ding et al., eq. (7), (11).
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from experiments._cli import Outcome
+from experiments.global_convergence import depth_limit_facts, depth_limit_report, in_context
+from meanfield import checks, measure, theory
+
+SUMMARY = "Depth: order 1/L to the depth ODE; fluctuation of layers drawn anew, and of paths."
+COUPLINGS = ("independent", "path")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """In-context regression at several widths and depths, in both couplings."""
+
+    widths: tuple[int, ...] = (4, 8, 16, 32, 64)
+    """Numbers of heads in each layer, each a divisor of the last."""
+    depths: tuple[int, ...] = (2, 4, 8, 16)
+    """Numbers of layers."""
+    seeds: int = 16
+    """Networks of each width, depth and coupling."""
+    limit_depth: int = 48
+    """Layers of the networks that stand for infinite depth."""
+    reference_width: int = 128
+    """Heads in each layer of the networks that stand for infinite width."""
+    reference_seeds: int = 8
+    """How many of these are averaged, at each depth."""
+    layers: tuple[int, ...] = (4, 8, 16, 32, 64)
+    """Depths at which the untrained network is compared with the depth ODE."""
+    paths: int = 16
+    """Heads of that network."""
+    prompts: int = 6
+    """Training prompts."""
+    probes: int = 12
+    """Further prompts, at which predictions are compared."""
+    context: int = 3
+    """Labelled examples in a prompt."""
+    kappa: float = 1.0
+    """Constant before each layer."""
+    mean: float = 0.3
+    """Mean of the entries of a head at the start."""
+    gain: float = 0.5
+    """Square root of their variance times the fan-in."""
+    weight_decay: float = 1e-2
+    """Constant lambda of the decay."""
+    horizon: float = 0.75
+    """Length of training, in mean-field time."""
+    saves: int = 5
+    """Times at which networks are compared, both ends included."""
+    steps: int = 4
+    """Steps of Heun's method between two of them."""
+
+    def __post_init__(self) -> None:
+        """Refuses what no run could have."""
+        for name in ("reference_seeds", "paths", "prompts", "probes", "context", "steps"):
+            checks.count(name, getattr(self, name))
+        for name in ("horizon", "gain", "kappa"):
+            checks.positive(name, getattr(self, name))
+        checks.finite("mean", self.mean)
+        checks.non_negative("weight_decay", self.weight_decay)
+        checks.count("saves", self.saves, least=3)
+        checks.count("seeds", self.seeds, least=8)
+        for name, least in (("widths", 3), ("depths", 3), ("layers", 3)):
+            in_context.check_increasing(name, getattr(self, name), least=least)
+        in_context.check_divides(self.widths, self.widths[-1])
+        for name, size, other in (
+            ("reference_width", self.reference_width, self.widths[-1]),
+            ("limit_depth", self.limit_depth, self.depths[-1] + 1),
+        ):
+            checks.count(name, size, least=other)
+
+
+PRESETS = {
+    "tiny": Config(
+        widths=(2, 4, 8), depths=(1, 2, 4), seeds=8, limit_depth=8, reference_width=8,
+        reference_seeds=8, layers=(4, 8, 16), paths=4, prompts=3, probes=4, saves=3,
+    ),
+    "default": Config(),
+}  # fmt: skip
+
+
+def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
+    """Compares with the depth ODE, trains every coupling, measures, draws and reports."""
+    problem = in_context.problem(
+        prompts=config.prompts, probes=config.probes, context=config.context,
+        weight_decay=config.weight_decay, kappa=config.kappa, gain=config.gain, mean=config.mean,
+    )  # fmt: skip
+    arrays = {"layers": np.array(config.layers), "order": _order(config, problem)}
+    arrays |= _grid(config, problem, progress=progress)
+    facts = depth_limit_facts.facts(arrays)
+    depth_limit_report.draw(arrays, facts, out_dir)
+    return Outcome(
+        arrays=arrays,
+        report=depth_limit_report.report(arrays, facts, config),
+        summary=depth_limit_report.summary(facts),
+        data_checksums={},
+        seeds=list(range(1, 5)),
+    )
+
+
+def _order(config: Config, problem: in_context.Problem) -> dict[str, np.ndarray]:
+    """Error [s x] of tokens and forces at quarters of the depth, against the depth ODE."""
+    (block,) = problem.model.network.blocks
+    draw = in_context.draw(problem.model, "path")
+    at = np.array([0.0, 0.25, 0.5, 0.75])
+    errors = {"tokens": [], "forces": []}
+    for key in jax.random.split(jax.random.key(1), config.seeds):
+        (heads,) = draw(key, config.paths, 1).blocks
+        (limit,) = theory.limit_states(
+            (block.mean,), problem.token_risk, (heads,), problem.tokens, at,
+            kappa=config.kappa, rtol=1e-6, atol=1e-7,
+        )  # fmt: skip
+        gaps = {name: [] for name in errors}
+        for depth in config.layers:
+            paths = jax.tree.map(functools.partial(jnp.repeat, repeats=depth, axis=0), heads)
+            (states,) = theory.network_states(
+                (block.mean,), problem.token_risk, (paths,), problem.tokens, kappa=config.kappa
+            )
+            states = theory.at_depths(states, jnp.asarray(at))
+            for name, row in gaps.items():
+                row.append(float(jnp.max(jnp.abs(getattr(states, name) - getattr(limit, name)))))
+        for name, rows in errors.items():
+            rows.append(gaps[name])
+    return {name: np.array(rows) for name, rows in errors.items()}
+
+
+def _grid(config: Config, problem: in_context.Problem, *, progress: bool) -> dict[str, Any]:
+    """Errors of both couplings at every width and depth, sup over training."""
+    ts = np.linspace(0.0, config.horizon, config.saves)
+    flows = in_context.heun(problem, ts, steps=config.steps)
+    ends = len(config.depths) * (2 * len(config.widths) + 1) + 1
+    with tqdm(total=ends, desc="networks", disable=not progress) as bar:
+
+        def abreast(width: int) -> Callable[[Any], Any]:
+            def run(thetas: Any) -> Any:
+                bar.update()
+                return flows(in_context.repeated(thetas, width))
+
+            return run
+
+        wide = measure.replicas(
+            jax.random.key(2),
+            in_context.draw(problem.model, "independent"),
+            abreast(config.reference_width),
+            widths=[config.reference_width],
+            depths=[*config.depths, config.limit_depth],
+            seeds=config.reference_seeds,
+            batched=True,
+        )
+        grids = {
+            coupling: measure.replicas(
+                jax.random.key(seed),
+                in_context.draw(problem.model, coupling),
+                abreast(config.widths[-1]),
+                widths=config.widths,
+                depths=config.depths,
+                seeds=config.seeds,
+                nested=False,
+                batched=True,
+            )
+            for seed, coupling in zip((3, 4), COUPLINGS, strict=True)
+        }
+    couplings = {name: _errors(config, runs, wide) for name, runs in grids.items()}
+    solver = _solver_error(config, problem, ts, wide)
+    return {"couplings": couplings, "risk": _risk(wide), "times": ts, "solver": solver}
+
+
+def _solver_error(
+    config: Config, problem: in_context.Problem, ts: np.ndarray, wide: measure.Replicas
+) -> np.ndarray:
+    """Change of the predictions of the wide networks at twice the steps, sup over training."""
+    finer = measure.replicas(
+        jax.random.key(2),
+        in_context.draw(problem.model, "independent"),
+        in_context.heun(problem, ts, steps=2 * config.steps),
+        widths=wide.widths[:1],
+        depths=wide.depths[:1],
+        seeds=config.reference_seeds,
+        batched=True,
+    )
+    gaps = finer.trajectories[0].predictions - wide.trajectories[0].predictions
+    return np.sqrt(np.max(np.mean(gaps**2, axis=(0, 2))))
+
+
+def _risk(wide: measure.Replicas) -> dict[str, np.ndarray]:
+    """Mean risk of the wide networks over time, by depth."""
+    rows = zip(wide.depths, wide.trajectories, strict=True)
+    return {str(depth): seen.risk.mean(axis=0) for depth, seen in rows}
+
+
+def _errors(config: Config, runs: measure.Replicas, wide: measure.Replicas) -> dict[str, Any]:
+    """Errors [s c] against wide networks of the same depth and of large depth."""
+    own = measure.sup_errors(runs, measure.mean_reference(wide))
+    deep = measure.sup_errors(runs, measure.mean_reference(wide, depth=config.limit_depth))
+    return {
+        "widths": own.widths,
+        "depths": own.depths,
+        "effective_widths": own.effective_widths,
+        "predictions": own.predictions,
+        "risk": own.risk,
+        "to_limit": deep.predictions,
+        "reference_width": np.array(deep.reference[0]),
+        "reference_depths": deep.reference[1],
+    }
