@@ -16,7 +16,6 @@ References:
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +37,20 @@ class Config:
     """In-context regression at several widths and depths, in both couplings."""
 
     widths: tuple[int, ...] = (4, 8, 16, 32, 64)
-    """Numbers of heads in each layer, each a divisor of the last."""
-    depths: tuple[int, ...] = (2, 4, 8, 16)
+    """Numbers of heads in each layer."""
+    together: int = 16
+    """Widths up to this one, its divisors, share a program; each wider one compiles its own."""
+    depths: tuple[int, ...] = (3, 6, 12, 24)
     """Numbers of layers."""
     seeds: int = 16
     """Networks of each width, depth and coupling."""
-    limit_depth: int = 48
+    limit_depth: int = 64
     """Layers of the networks that stand for infinite depth."""
-    reference_width: int = 128
+    reference_width: int = 64
     """Heads in each layer of the networks that stand for infinite width."""
-    reference_seeds: int = 8
+    reference_seeds: int = 16
     """How many of these are averaged, at each depth."""
-    layers: tuple[int, ...] = (4, 8, 16, 32, 64)
+    layers: tuple[int, ...] = (8, 16, 32, 64, 128)
     """Depths at which the untrained network is compared with the depth ODE."""
     paths: int = 16
     """Heads of that network."""
@@ -59,7 +60,7 @@ class Config:
     """Further prompts, at which predictions are compared."""
     context: int = 3
     """Labelled examples in a prompt."""
-    kappa: float = 1.0
+    kappa: float = 0.5
     """Constant before each layer."""
     mean: float = 0.3
     """Mean of the entries of a head at the start."""
@@ -67,16 +68,24 @@ class Config:
     """Square root of their variance times the fan-in."""
     weight_decay: float = 1e-2
     """Constant lambda of the decay."""
-    horizon: float = 0.75
+    horizon: float = 2.0
     """Length of training, in mean-field time."""
     saves: int = 5
     """Times at which networks are compared, both ends included."""
-    steps: int = 4
+    steps: int = 3
     """Steps of Heun's method between two of them."""
 
     def __post_init__(self) -> None:
         """Refuses what no run could have."""
-        for name in ("reference_seeds", "paths", "prompts", "probes", "context", "steps"):
+        for name in (
+            "reference_seeds",
+            "paths",
+            "together",
+            "prompts",
+            "probes",
+            "context",
+            "steps",
+        ):
             checks.count(name, getattr(self, name))
         for name in ("horizon", "gain", "kappa"):
             checks.positive(name, getattr(self, name))
@@ -86,7 +95,7 @@ class Config:
         checks.count("seeds", self.seeds, least=8)
         for name, least in (("widths", 3), ("depths", 3), ("layers", 3)):
             in_context.check_increasing(name, getattr(self, name), least=least)
-        in_context.check_divides(self.widths, self.widths[-1])
+        in_context.check_divides([w for w in self.widths if w < self.together], self.together)
         for name, size, other in (
             ("reference_width", self.reference_width, self.widths[-1]),
             ("limit_depth", self.limit_depth, self.depths[-1] + 1),
@@ -96,7 +105,7 @@ class Config:
 
 PRESETS = {
     "tiny": Config(
-        widths=(2, 4, 8), depths=(1, 2, 4), seeds=8, limit_depth=8, reference_width=8,
+        widths=(2, 4, 8), together=8, depths=(1, 2, 4), seeds=8, limit_depth=8, reference_width=8,
         reference_seeds=8, layers=(4, 8, 16), paths=4, prompts=3, probes=4, saves=3,
     ),
     "default": Config(),
@@ -155,17 +164,15 @@ def _grid(config: Config, problem: in_context.Problem, *, progress: bool) -> dic
     ends = len(config.depths) * (2 * len(config.widths) + 1) + 1
     with tqdm(total=ends, desc="networks", disable=not progress) as bar:
 
-        def abreast(width: int) -> Callable[[Any], Any]:
-            def run(thetas: Any) -> Any:
-                bar.update()
-                return flows(in_context.repeated(thetas, width))
-
-            return run
+        def run(thetas: Any) -> Any:
+            bar.update()
+            width = jax.tree.leaves(thetas)[0].shape[2]
+            return flows(in_context.repeated(thetas, max(width, config.together)))
 
         wide = measure.replicas(
             jax.random.key(2),
             in_context.draw(problem.model, "independent"),
-            abreast(config.reference_width),
+            run,
             widths=[config.reference_width],
             depths=[*config.depths, config.limit_depth],
             seeds=config.reference_seeds,
@@ -175,7 +182,7 @@ def _grid(config: Config, problem: in_context.Problem, *, progress: bool) -> dic
             coupling: measure.replicas(
                 jax.random.key(seed),
                 in_context.draw(problem.model, coupling),
-                abreast(config.widths[-1]),
+                run,
                 widths=config.widths,
                 depths=config.depths,
                 seeds=config.seeds,

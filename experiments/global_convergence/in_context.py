@@ -84,7 +84,7 @@ def draw(model: nn.Model, coupling: str) -> Callable[[Any, int, int], nn.Theta]:
     return start
 
 
-def repeated(thetas: nn.Theta, width: int) -> nn.Theta:
+def repeated(thetas: Any, width: int) -> Any:
     """The same networks at a larger width: a network is the measure of its heads.
 
     Repeating each of them changes neither its map nor its flow, so one program serves all widths.
@@ -142,5 +142,5 @@ def check_divides(widths: Sequence[int], common: int, /) -> None:
         if common % width:
             raise ValueError(
                 f"widths must divide {common}, at which one program runs them all, got {width}; "
-                "powers of two do"
+                "choose others"
             )

@@ -21,19 +21,19 @@ from typing import Any
 
 import diffrax
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from experiments._cli import Outcome
-from experiments.global_convergence import in_context, width_limit_facts, width_limit_report
-from meanfield import checks, flow, measure, tasks
+from experiments.global_convergence import (
+    in_context,
+    known_limit,
+    width_limit_facts,
+    width_limit_report,
+)
+from meanfield import checks, flow, measure
 from meanfield.measure import Trajectory
 
 SUMMARY = "Width: errors against M, and the trained network of infinite width with its error bar."
-TARGET = np.array([1.0, -0.5])
-COVARIANCE = np.array([[1.0, 0.3], [0.3, 0.5]])
-LINEAR_PROBES = np.array([[1.0, 0.0], [0.5, -1.0]])
-LINEAR_MEAN = np.array([0.5, 0.3, -0.2])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,13 +108,25 @@ def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
     )  # fmt: skip
     times = np.linspace(0.0, config.horizon, config.saves)
     records: list[flow.Record] = []
-    train = _training(problem, config, times, records, progress=progress)
-    draw = in_context.draw(problem.model, "independent")
     options: Any = {"depths": [config.depth], "seeds": config.seeds, "batched": True}
+    both = measure.side_by_side(problem.energy, problem.model.time_scales, problem.observe)
+    train = _training(both, config, times, records, name="heads" if progress else None)
+    draw = in_context.draw(problem.model, "independent")
     every = (*config.widths, config.reference)
     nested = measure.replicas(jax.random.key(1), draw, train, widths=every, **options)
     anew = measure.replicas(
         jax.random.key(2), draw, train, widths=config.widths, nested=False, **options
+    )
+    both = measure.side_by_side(
+        known_limit.energy(config.weight_decay), known_limit.time_scale, known_limit.observe
+    )
+    train = _training(both, config, times, records, name="linear" if progress else None)
+    linear = measure.replicas(
+        jax.random.key(3),
+        known_limit.draw,
+        train,
+        widths=config.widths,
+        **(options | {"depths": [1]}),
     )
     arrays = {
         "widths": np.array(config.widths),
@@ -123,7 +135,7 @@ def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
         "nested": _errors(nested, measure.own_reference(nested), config),
         "anew": _errors(anew, measure.mean_reference(nested), config),
         "trained": _trained(nested),
-        "linear": _linear(config, times, records, progress=progress),
+        "linear": _trained(linear) | known_limit.exact(times, config.weight_decay),
         "balance": np.array([record.worst_balance for record in records]),
     }
     facts = width_limit_facts.facts(arrays, tolerance=config.tolerance)
@@ -138,56 +150,39 @@ def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
 
 
 def _training(
-    problem: in_context.Problem,
+    both: measure.SideBySide,
     config: Config,
     times: np.ndarray,
     records: list[flow.Record],
     *,
-    progress: bool,
+    name: str | None,
 ) -> Callable[[Any], Trajectory]:
     """The gradient flow of replicas [s l m ...], whose records are kept."""
-    both = measure.side_by_side(problem.energy, problem.model.time_scales, problem.observe)
     field = flow.gradient_field(both.energy, both.time_scales)
 
     def train(thetas: Any) -> Trajectory:
         width = jax.tree.leaves(thetas)[0].shape[2]
-        # One program for all widths: compiling takes longer than training the narrow ones wide.
-        wide = in_context.repeated(thetas, config.reference)
-        record = _flow(
-            (field, both.observe), wide, times, config, label=f"{width:3d} heads", progress=progress
+        record = flow.gradient_flow(
+            field,
+            # One program for all widths: compiling takes longer than training the narrow ones wide.
+            in_context.repeated(thetas, config.reference),
+            times,
+            # Not stiff at these sizes, and cheaper to compile than the stabilised solver.
+            solver=diffrax.Heun(),
+            rtol=config.rtol,
+            atol=config.atol,
+            observe=both.observe,
+            progress=None if name is None else f"{width:3d} {name}",
         )
+        if record.result != "completed":
+            raise ValueError(f"every flow must reach the horizon, width {width}: {record.message}")
         records.append(record)
         seen: Trajectory = record.observables
-        copies = config.reference // width
-        return seen._replace(clouds=np.asarray(seen.clouds)[..., ::copies, :])
+        if seen.clouds is None:
+            return seen
+        return seen._replace(clouds=np.asarray(seen.clouds)[..., :: config.reference // width, :])
 
     return train
-
-
-def _flow(
-    both: tuple[flow.GradientField, Any],
-    thetas: Any,
-    times: np.ndarray,
-    config: Config,
-    *,
-    label: str,
-    progress: bool,
-) -> flow.Record:
-    field, observe = both
-    record = flow.gradient_flow(
-        field,
-        thetas,
-        times,
-        # Not stiff at these sizes, and compiled in half the time of the stabilised solver.
-        solver=diffrax.Heun(),
-        rtol=config.rtol,
-        atol=config.atol,
-        observe=observe,
-        progress=label if progress else None,
-    )
-    if record.result != "completed":
-        raise ValueError(f"every flow must reach the horizon, {label}: {record.message}")
-    return record
 
 
 def _errors(
@@ -211,61 +206,3 @@ def _trained(runs: measure.Replicas) -> dict[str, np.ndarray]:
     """Risk [s w t] and predictions [s w t q] over training, the reference last."""
     values, _ = measure.over_widths(runs)
     return {"risk": np.asarray(values.risk), "predictions": np.asarray(values.predictions)}
-
-
-def _linear(
-    config: Config, times: np.ndarray, records: list[flow.Record], *, progress: bool
-) -> dict[str, np.ndarray]:
-    """The same of a linear network f(x) = mean of a <b, x>, and its exact limit."""
-    both = measure.side_by_side(
-        _linear_energy(config.weight_decay), lambda heads: float(heads.shape[1]), _linear_seen
-    )
-    field = flow.gradient_field(both.energy, both.time_scales)
-
-    def draw(key: Any, width: int, depth: int) -> jax.Array:
-        return jnp.asarray(LINEAR_MEAN) + jax.random.normal(key, (depth, width, 3))
-
-    def train(heads: jax.Array) -> Trajectory:
-        width = heads.shape[2]
-        wide = jnp.repeat(heads, config.reference // width, axis=2)
-        record = _flow(
-            (field, both.observe),
-            wide,
-            times,
-            config,
-            label=f"linear {width:3d}",
-            progress=progress,
-        )
-        records.append(record)
-        return record.observables
-
-    runs = measure.replicas(
-        jax.random.key(3), draw, train, widths=config.widths, depths=[1], seeds=config.seeds,
-        batched=True,
-    )  # fmt: skip
-    start = tasks.LinearMoments(
-        jnp.asarray(LINEAR_MEAN[0] ** 2 + 1),
-        jnp.asarray(LINEAR_MEAN[0] * LINEAR_MEAN[1:]),
-        jnp.asarray(np.outer(LINEAR_MEAN[1:], LINEAR_MEAN[1:]) + np.eye(2)),
-    )
-    exact = tasks.linear_moments_flow(
-        start, COVARIANCE, TARGET, times, weight_decay=config.weight_decay
-    )
-    return _trained(runs) | {
-        "exact_risk": np.asarray(tasks.linear_risk(exact.product, COVARIANCE, TARGET)),
-        "exact_predictions": np.asarray(exact.product) @ LINEAR_PROBES.T,
-    }
-
-
-def _linear_risk(heads: jax.Array) -> jax.Array:
-    gap = jnp.mean(heads[..., :1] * heads[..., 1:], axis=(0, 1)) - TARGET
-    return gap @ jnp.asarray(COVARIANCE) @ gap / 2
-
-
-def _linear_seen(heads: jax.Array) -> Trajectory:
-    product = jnp.mean(heads[..., :1] * heads[..., 1:], axis=(0, 1))
-    return Trajectory(jnp.asarray(LINEAR_PROBES) @ product, _linear_risk(heads))
-
-
-def _linear_energy(weight_decay: float) -> Callable[[Any], Any]:
-    return flow.energy(_linear_risk, lambda heads: 1.0 / heads.shape[1], weight_decay=weight_decay)
