@@ -72,13 +72,13 @@ def ends(
 def _values(problem: Problem, theta: nn.Theta, decay: float) -> tuple[float, float, float]:
     """Q, R and dR/dtau."""
     field = flow.gradient_field(problem.energy(decay), problem.model.time_scales)
-    risk, change = _risk_along(problem.risk, field, theta)
-    return float(field.energy(theta)), float(risk), float(change)
+    energy, risk, change = _along(problem.risk, field, theta)
+    return float(energy), float(risk), float(change)
 
 
 @jax.jit
-def _risk_along(risk: Any, field: flow.GradientField, theta: nn.Theta) -> tuple[Any, Any]:
-    return jax.jvp(risk, (theta,), (field.velocity(theta)[0],))
+def _along(risk: Any, field: flow.GradientField, theta: nn.Theta) -> tuple[Any, Any, Any]:
+    return field.energy(theta), *jax.jvp(risk, (theta,), (field.velocity(theta)[0],))
 
 
 def _rigorous(

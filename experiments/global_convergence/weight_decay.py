@@ -42,13 +42,13 @@ jax.config.update("jax_enable_x64", True)
 class Config:
     """A ladder of weight decays, 0 added below it, on two problems."""
 
-    decays: tuple[float, ...] = (0.1, 0.03, 0.01, 0.003, 0.001, 0.0003)
+    decays: tuple[float, ...] = (0.1, 0.03, 0.01, 0.003, 0.001)
     """Constants lambda, decreasing and positive."""
     seeds: int = 4
     """Independent draws of the particles; all lambda of a seed start from the same."""
     settled: float = 1e-3
     """A run is stationary when the energy falls by at most this part of itself in time 1/lambda."""
-    horizon: float = 100.0
+    horizon: float = 60.0
     """Length of the flow in units of 1/lambda; at lambda = 0 of the smallest other one."""
     saves: int = 40
     """Times at which the risk is saved."""
@@ -64,11 +64,11 @@ class Config:
     """Samples of the convex problem."""
     spread: float = 1.5
     """Standard deviation of the initial neurons of the convex problem."""
-    heads: int = 24
+    heads: int = 16
     """Heads and neurons per half-step of the Transformer."""
     depth: int = 2
     """Layers of the Transformer."""
-    prompts: int = 32
+    prompts: int = 24
     """Training prompts of in-context regression."""
     context: int = 5
     """Examples in each prompt."""

@@ -30,8 +30,7 @@ class Ladder(NamedTuple):
         zero: Mean risk at the end of the flow without decay.
         force: Of sup |g_t| / (lambda max |theta_1|) over fitted runs: the median and the largest
             of its least over half-steps (the theorem asks for one depth), and the largest of all.
-        descents: Of how many fitted runs a particle was found whose first variation lies below
-            the mean over rho_t by more than a tenth of Q.
+        descents: In how many fitted runs the searched gap is more than a tenth of Q.
         runs: Number of fitted runs.
         optimum: Lower and upper bound of Q* at each fitted decay [d 2]; NaN without convexity.
     """
@@ -64,7 +63,7 @@ def ladder(decays: np.ndarray, found: dict[str, Any]) -> Ladder:
     line = rates.log_log_slope(lambdas, risks.T) if several else None
     steps = np.diff(np.log(risks), axis=0).mean(axis=1) / np.diff(np.log(lambdas))
     force = force_ratios(decays, found)[chosen]
-    below = (found["level"] - found["value"])[chosen] > 0.1 * found["energy"][chosen]
+    below = found["searched_gap"][chosen] > 0.1 * found["energy"][chosen]
     return Ladder(
         stationary=stationary,
         fitted=lambdas,

@@ -204,9 +204,9 @@ def _words(found: Ladder) -> str:
         "sup |g_t| over probes, in units of λ max |θ₁| and at the half-step where that is least, "
         f"is {found.force[0]:.2f} in the median and {found.force[1]:.2f} at most (1: no probe "
         "feels more force than decay balances, which at one depth is what the theorem asks for); "
-        f"over all half-steps it is up to {found.force[2]:.3g}. In {found.descents} of them a "
-        "particle was found whose first variation lies more than a tenth of Q below the mean: "
-        "such a run is stationary, and not optimal to first order. The risk of the fitted runs "
+        f"over all half-steps it is up to {found.force[2]:.3g}. In {found.descents} of them "
+        "moving mass to the particles found would lower Q at a rate of more than a tenth of Q: "
+        "such a run is stationary, and not yet optimal to first order. The risk of the fitted runs "
         f"still changes by up to {100 * found.drift:.2g} % in the time 1/λ."
     )
 

@@ -104,7 +104,7 @@ def made_up(power, *, out_of_time=(), noise=0.02):
     ones = np.ones((*risk.shape, 2, 1))
     return {
         "risk": risk, "result": result, "energy": risk + DECAYS[:, None], "drift": 0.01 * risk,
-        "gap": 0.1 * risk, "level": 0 * risk, "value": 0 * risk, "largest": 2 * ones,
+        "gap": 0.1 * risk, "searched_gap": 0 * risk, "largest": 2 * ones,
         "force": ones * np.array([1.0, 3.0])[:, None] * 2 * DECAYS[:, None, None, None],
     }  # fmt: skip
 
@@ -146,11 +146,10 @@ def test_a_ladder():
     )
 
 
-def test_particles_found_below_the_level_are_counted():
-    """Closed form: a first variation a fifth of Q below the mean, in one run."""
+def test_runs_that_could_still_descend_are_counted():
+    """Closed form: a searched gap of a fifth of Q, in one run."""
     record = made_up(2.0)
-    record["value"] = record["value"].copy()
-    record["value"][1, 2] = -0.2 * record["energy"][1, 2]
+    record["searched_gap"][1, 2] = 0.2 * record["energy"][1, 2]
     assert decay_facts.ladder(DECAYS, record).descents == 1
 
 
