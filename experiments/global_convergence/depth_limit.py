@@ -40,7 +40,7 @@ class Config:
     """Numbers of heads in each layer."""
     together: int = 16
     """Widths up to this one, its divisors, share a program; each wider one compiles its own."""
-    depths: tuple[int, ...] = (3, 6, 12, 24)
+    depths: tuple[int, ...] = (4, 8, 16, 32)
     """Numbers of layers."""
     seeds: int = 16
     """Networks of each width, depth and coupling."""
@@ -68,9 +68,9 @@ class Config:
     """Square root of their variance times the fan-in."""
     weight_decay: float = 1e-2
     """Constant lambda of the decay."""
-    horizon: float = 2.0
+    horizon: float = 1.0
     """Length of training, in mean-field time."""
-    saves: int = 5
+    saves: int = 4
     """Times at which networks are compared, both ends included."""
     steps: int = 3
     """Steps of Heun's method between two of them."""

@@ -115,7 +115,9 @@ def heun(problem: Problem, ts: np.ndarray, *, steps: int) -> Callable[[nn.Theta]
         return jax.lax.scan(advance, theta, length=steps)[0], seen
 
     def run(theta: nn.Theta) -> measure.Trajectory:
-        return jax.lax.scan(save, theta, length=len(ts))[1]
+        end, seen = jax.lax.scan(save, theta, length=len(ts) - 1)
+        last = problem.observe(end)._replace(clouds=None)
+        return jax.tree.map(lambda rows, row: jnp.concatenate([rows, row[None]]), seen, last)
 
     return jax.jit(jax.vmap(run, out_axes=1))
 

@@ -41,10 +41,12 @@ class Config:
     """In-context regression and a linear network, at several widths."""
 
     widths: tuple[int, ...] = (8, 16, 32, 64, 128)
-    """Numbers of heads in each layer, increasing, each a divisor of the reference's."""
+    """Numbers of heads in each layer, each a divisor of the reference's."""
+    together: int = 64
+    """Widths up to this one, its divisors, share a program; each wider one compiles its own."""
     reference: int = 512
     """Heads in each layer of the wide networks that all are compared with."""
-    seeds: int = 16
+    seeds: int = 32
     """Networks of each width, nested and drawn anew."""
     depth: int = 2
     """Layers."""
@@ -64,20 +66,20 @@ class Config:
     """Square root of their variance times the fan-in."""
     weight_decay: float = 1e-2
     """Constant lambda of the decay."""
-    horizon: float = 2.0
+    horizon: float = 1.25
     """Length of the flow, in mean-field time."""
     saves: int = 7
     """Times at which networks are compared, both ends included."""
     projections: int = 16
     """Directions of the sliced Wasserstein distance."""
-    rtol: float = 1e-2
+    rtol: float = 3e-3
     """Relative tolerance of a step."""
-    atol: float = 1e-4
+    atol: float = 3e-5
     """Absolute tolerance of a step."""
 
     def __post_init__(self) -> None:
         """Refuses what no run could have."""
-        for name in ("depth", "prompts", "probes", "context", "projections"):
+        for name in ("depth", "together", "prompts", "probes", "context", "projections"):
             checks.count(name, getattr(self, name))
         for name in ("tolerance", "horizon", "gain", "kappa", "rtol", "atol"):
             checks.positive(name, getattr(self, name))
@@ -87,14 +89,15 @@ class Config:
         in_context.check_increasing("widths", self.widths, least=3)
         checks.count("reference", self.reference, least=self.widths[-1] + 1)
         in_context.check_divides(self.widths, self.reference)
+        in_context.check_divides([w for w in self.widths if w < self.together], self.together)
         # The covariance of w widths is learnt from w + 2 networks, a bootstrap from eight.
         checks.count("seeds", self.seeds, least=max(8, len(self.widths) + 2))
 
 
 PRESETS = {
     "tiny": Config(
-        widths=(2, 4, 8), reference=16, seeds=8, depth=1, prompts=3, probes=4, horizon=0.5,
-        saves=3, projections=4,
+        widths=(2, 4, 8), together=16, reference=16, seeds=8, depth=1, prompts=3,
+        probes=4, horizon=0.5, saves=3, projections=4,
     ),
     "default": Config(),
 }  # fmt: skip
@@ -110,7 +113,9 @@ def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
     records: list[flow.Record] = []
     options: Any = {"depths": [config.depth], "seeds": config.seeds, "batched": True}
     both = measure.side_by_side(problem.energy, problem.model.time_scales, problem.observe)
-    train = _training(both, config, times, records, name="heads" if progress else None)
+    train = _training(
+        both, config.together, config, times, records, name="heads" if progress else None
+    )
     draw = in_context.draw(problem.model, "independent")
     every = (*config.widths, config.reference)
     nested = measure.replicas(jax.random.key(1), draw, train, widths=every, **options)
@@ -120,7 +125,9 @@ def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
     both = measure.side_by_side(
         known_limit.energy(config.weight_decay), known_limit.time_scale, known_limit.observe
     )
-    train = _training(both, config, times, records, name="linear" if progress else None)
+    train = _training(
+        both, config.reference, config, times, records, name="linear" if progress else None
+    )
     linear = measure.replicas(
         jax.random.key(3),
         known_limit.draw,
@@ -151,6 +158,7 @@ def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
 
 def _training(
     both: measure.SideBySide,
+    together: int,
     config: Config,
     times: np.ndarray,
     records: list[flow.Record],
@@ -162,10 +170,11 @@ def _training(
 
     def train(thetas: Any) -> Trajectory:
         width = jax.tree.leaves(thetas)[0].shape[2]
+        common = max(width, together)
         record = flow.gradient_flow(
             field,
-            # One program for all widths: compiling takes longer than training the narrow ones wide.
-            in_context.repeated(thetas, config.reference),
+            # One program for many widths: compiling takes longer than training narrow ones wide.
+            in_context.repeated(thetas, common),
             times,
             # Not stiff at these sizes, and cheaper to compile than the stabilised solver.
             solver=diffrax.Heun(),
@@ -180,7 +189,7 @@ def _training(
         seen: Trajectory = record.observables
         if seen.clouds is None:
             return seen
-        return seen._replace(clouds=np.asarray(seen.clouds)[..., :: config.reference // width, :])
+        return seen._replace(clouds=np.asarray(seen.clouds)[..., :: common // width, :])
 
     return train
 

@@ -209,7 +209,8 @@ def report(arrays: dict[str, Any], facts: Facts, config: Any) -> str:
             _report.claim(CLAIM, agrees=agrees, because=because),
             limit_checks.table(checks),
             f"Each interval alone holds its number 95 % of the time; of {len(checks)} such, one "
-            "may miss by chance.",
+            "may miss by chance. The law of heads is measured so well that what sliced W₁ of few "
+            "points lacks to its rate shows: its slope is asked to lie within 0.1 of −1/2.",
             _report.figure(
                 "errors.png",
                 "Errors against width, the greatest over training; one point per network. Dashed: "
