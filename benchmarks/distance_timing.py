@@ -3,7 +3,7 @@
     round:  one sample of each, in an order that turns;    time: median over the rounds
 
 One trap: what else runs on the machine slows down whatever runs at that moment, so samples of two
-functions are comparable only if taken in turns.
+functions are comparable only if taken in turns; the processor's own time is kept beside the wall's.
 """
 
 import time
@@ -19,11 +19,17 @@ class Timing(NamedTuple):
     value: float
     first_seconds: float
     samples: list[float]
+    processor_samples: list[float]
 
     @property
     def seconds(self) -> float:
         """Median over the rounds."""
         return float(np.median(self.samples))
+
+    @property
+    def processor_seconds(self) -> float:
+        """Median over the rounds of the time that all threads of this process took."""
+        return float(np.median(self.processor_samples))
 
 
 def interleaved(
@@ -50,14 +56,18 @@ def interleaved(
         firsts[name] = (value, first)
         calls[name] = max(1, int(np.ceil(least_seconds / second)))
         turns[name] = int(np.clip(patience / (second * calls[name]), 2, rounds))
-    samples: dict[str, list[float]] = {name: [] for name in functions}
+    samples: dict[str, list[tuple[float, float]]] = {name: [] for name in functions}
     names = list(functions)
     for turn in range(rounds):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             # The slow ones are sampled early, among all the others.
             if turn < turns[name]:
                 samples[name].append(_sample(functions[name], calls[name]))
-    return {name: Timing(value, first, samples[name]) for name, (value, first) in firsts.items()}
+    found = {}
+    for name, (value, first) in firsts.items():
+        walls, processors = zip(*samples[name], strict=True)
+        found[name] = Timing(value, first, list(walls), list(processors))
+    return found
 
 
 def _timed(function: Callable[[], float]) -> tuple[float, float]:
@@ -66,8 +76,9 @@ def _timed(function: Callable[[], float]) -> tuple[float, float]:
     return value, time.perf_counter() - begin
 
 
-def _sample(function: Callable[[], float], calls: int) -> float:
-    begin = time.perf_counter()
+def _sample(function: Callable[[], float], calls: int) -> tuple[float, float]:
+    begin, processor = time.perf_counter(), time.process_time()
     for _ in range(calls):
         function()
-    return (time.perf_counter() - begin) / calls
+    taken = time.perf_counter() - begin, time.process_time() - processor
+    return taken[0] / calls, taken[1] / calls

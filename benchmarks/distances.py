@@ -85,6 +85,7 @@ class Row(NamedTuple):
     value: float
     error: float
     seconds: float
+    processor_seconds: float
     quartiles: tuple[float, float]
     first_seconds: float
     samples: int
@@ -137,13 +138,14 @@ def _compared(kind: str, dim: int, size: int, config: Config, before: list[Row])
             low, high = np.quantile(timing.samples, [0.25, 0.75])
             rows.append(Row(
                 kind, dim, size, name, timing.value, abs(timing.value / truth - 1),
-                timing.seconds, (float(low), float(high)), timing.first_seconds,
-                len(timing.samples), "",
+                timing.seconds, timing.processor_seconds, (float(low), float(high)),
+                timing.first_seconds, len(timing.samples), "",
             ))  # fmt: skip
         else:
             why = f"{foreseen[name]:.0f} s foreseen for one call"
             rows.append(Row(
-                kind, dim, size, name, np.nan, np.nan, np.nan, (np.nan, np.nan), np.nan, 0, why
+                kind, dim, size, name, np.nan, np.nan, np.nan, np.nan, (np.nan, np.nan),
+                np.nan, 0, why,
             ))  # fmt: skip
     return rows
 

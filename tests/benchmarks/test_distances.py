@@ -66,7 +66,7 @@ def test_timing_takes_turns():
 def row(library, seconds, error=0.0, left_out=""):
     return {
         "kind": "exact", "dim": 2, "size": 8, "library": library, "seconds": seconds,
-        "error": error, "left_out": left_out,
+        "processor_seconds": seconds, "error": error, "left_out": left_out,
     }  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def test_ratio():
 
 def test_a_slow_library_is_left_out():
     """Closed form: its next call is foreseen as the cube of the size."""
-    numbers = (0.0, 0.0, 2.0, (2.0, 2.0), 2.0, 3)
+    numbers = (0.0, 0.0, 2.0, 2.0, (2.0, 2.0), 2.0, 3)
     before = [program.Row("exact", 2, 8, "ott-jax", *numbers, left_out="")]
     assert program._foreseen(before, "exact", 2, 16, "ott-jax") == 16.0
     assert program._foreseen(before, "exact", 64, 16, "ott-jax") == 0.0
