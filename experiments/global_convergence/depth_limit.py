@@ -48,7 +48,7 @@ class Config:
     """Layers of the networks that stand for infinite depth."""
     reference_width: int = 64
     """Heads in each layer of the networks that stand for infinite width."""
-    reference_seeds: int = 16
+    reference_seeds: int = 32
     """How many of these are averaged, at each depth."""
     layers: tuple[int, ...] = (8, 16, 32, 64, 128)
     """Depths at which the untrained network is compared with the depth ODE."""

@@ -72,6 +72,19 @@ def checks(facts: Facts) -> tuple[list[limit_checks.Check], list[limit_checks.Ch
     return order, [check for row in rows for check in row]
 
 
+def in_depth(facts: Facts) -> list[limit_checks.Check]:
+    """The slopes in L at given widths, where what a layer changes by order 1/L is seen most."""
+    return [
+        limit_checks.slope(
+            f"{name}: predictions, slope in L",
+            coupling.in_depth,
+            IN_DEPTH[name],
+            precision=PRECISION,
+        )
+        for name, coupling in facts.couplings.items()
+    ]
+
+
 def separation(facts: Facts) -> tuple[bool | None, str]:
     """Whether the two couplings were told apart, each with its own law, and how it was decided."""
     choices = [_choice(name, coupling) for name, coupling in facts.couplings.items()]
@@ -123,7 +136,6 @@ def _checks(name: str, coupling: Coupling) -> list[limit_checks.Check]:
         (f"predictions, slope in {VARIABLE[name]}", coupling.predictions, -0.5),
         (f"risk, slope in {VARIABLE[name]}", coupling.risk, -0.5),
         ("predictions, slope in M", coupling.in_width, -0.5),
-        ("predictions, slope in L", coupling.in_depth, IN_DEPTH[name]),
     )
     if VARIABLE[name] == "M":
         slopes = slopes[1:]

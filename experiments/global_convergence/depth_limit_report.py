@@ -209,6 +209,9 @@ def report(arrays: dict[str, Any], facts: Facts, config: Any) -> str:
             ),
             "## Do the couplings separate?",
             f"They **{word}**: {apart_because}",
+            limit_checks.table(depth_limit_facts.in_depth(facts)),
+            "At finite depth a fluctuation has corrections of relative order 1/L, which bend these "
+            "slopes; they are no part of the verdict above, but whether they overlap is of this.",
             _law_table(facts),
             "Error of prediction: of a configuration left out of the fit. Wins: share of bootstrap "
             "resamples of the seeds in which the law predicts best.",

@@ -27,7 +27,7 @@ MEAN = np.array([0.5, 0.3, -0.2])
 
 def draw(key: Any, width: int, depth: int) -> jax.Array:
     """Heads (a, b) of unit covariance that are not centred, [l m 3]."""
-    return jnp.asarray(MEAN) + jax.random.normal(key, (depth, width, 3))
+    return jnp.asarray(MEAN)[None, None] + jax.random.normal(key, (depth, width, 3))
 
 
 def energy(weight_decay: float) -> Callable[[Any], Any]:

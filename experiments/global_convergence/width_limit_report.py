@@ -59,7 +59,7 @@ def _draw_limit(arrays: dict[str, Any], facts: Facts, path: Path) -> None:
         arrays["times"], limit.value, yerr=half, fmt="o", color=LIMIT, markersize=3.5, capsize=2,
         label="M = ∞",
     )  # fmt: skip
-    time.set(xlabel="mean-field time τ", ylabel="risk", yscale="log")
+    time.set(xlabel="mean-field time τ", ylabel="risk")
     plots.draw_legend(time, title="heads M", beside=False)
     _draw_expansion(ours, widths, risk[:, : len(widths), -1], limit)
     reference, wide = arrays["reference"], risk[:, -1, -1]
@@ -70,9 +70,7 @@ def _draw_limit(arrays: dict[str, Any], facts: Facts, path: Path) -> None:
     ours.set_title("in-context regression")
     _draw_expansion(linear, widths, arrays["linear"]["risk"][:, :, -1], facts.linear)
     exact = arrays["linear"]["exact_risk"][-1]
-    linear.plot(
-        [0], [exact], "*", color="#222222", markersize=11, label="M = ∞, exact", zorder=4,
-    )  # fmt: skip
+    linear.axhline(exact, color="#222222", linestyle=":", linewidth=1.2, label="M = ∞, exact")
     linear.set_title("linear network, limit known")
     for ax in (ours, linear):
         ax.set(xlabel="1/M", ylabel=f"risk at τ = {arrays['times'][-1]:g}")

@@ -76,6 +76,10 @@ def test_the_verdicts_follow_the_intervals(options, order, couplings, apart):
     assert limit_checks.together(of_order)[0] is order
     assert limit_checks.together(of_couplings)[0] is couplings
     assert depth_limit_facts.separation(found)[0] is apart
+    slopes = [check.agrees for check in depth_limit_facts.in_depth(found)]
+    assert slopes == {"swapped": [False, False], "in_depth": [False, True]}.get(
+        next(iter(options), ""), [None, None] if "noise" in options else [True, True]
+    )
     if not options:
         laws = found.couplings["independent"].laws
         np.testing.assert_allclose(laws["a/sqrt(LM) + b/L"].coefficients, [1, 0.2], rtol=0.1)
