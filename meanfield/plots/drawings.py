@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from matplotlib import ticker
 from matplotlib.axes import Axes
 
@@ -118,7 +118,7 @@ def draw_clouds(
 
 def draw_rate(
     ax: Axes,
-    x: Float[np.ndarray, " x"],
+    x: Num[np.ndarray, " x"],
     y: Float[np.ndarray, "s x"],
     fit: PowerLaw,
     /,

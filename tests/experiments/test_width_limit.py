@@ -27,7 +27,7 @@ def test_a_run_from_end_to_end(tmp_path):
     trained = run.arrays["trained"]
     assert trained["predictions"].shape == (TINY.seeds, 4, TINY.saves, TINY.probes)
     assert np.all(np.diff(trained["risk"].mean(axis=0), axis=-1) < 0)
-    limit = rates.infinite_width(trained["risk"][:, :-1], TINY.widths)
+    limit = rates.infinite_width(trained["risk"][:, :-1], np.array(TINY.widths))
     assert f"{limit.value[-1]:.4g} (95 % interval [{limit.low[-1]:.4g}," in text
     fit = rates.log_log_slope(
         run.arrays["nested"]["effective_widths"], run.arrays["nested"]["heads"]
