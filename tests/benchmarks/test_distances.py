@@ -81,7 +81,7 @@ def test_ratio():
 
 
 def test_a_slow_library_is_left_out():
-    """Closed form: its next call is foreseen as the cube of the size."""
+    """Closed form: its next call is foreseen as a power of the size."""
     numbers = (0.0, 0.0, 2.0, 2.0, (2.0, 2.0), 2.0, 3)
     before = [program.Row("exact", 2, 8, "ott-jax", *numbers, left_out="")]
     assert program._foreseen(before, "exact", 2, 16, "ott-jax") == 16.0
