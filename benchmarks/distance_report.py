@@ -92,7 +92,7 @@ def draw(rows: list[dict], out_dir: Path) -> None:
     ordered = sorted(groups, key=lambda group: [dim for _, dim in groups].index(group[1]))
     for ax, (kind, dim) in zip(axes, ordered, strict=True):
         ax.set(xscale="log", yscale="log", xlabel="points in each cloud", ylabel="seconds")
-        ax.set_title(f"{TITLES[kind]}, dimension {dim}")
+        ax.set_title(f"{TITLES[kind]}, d = {dim}", fontsize=10)
         sizes = sorted({row["size"] for row in rows})
         ax.set_xticks(sizes, [str(size) for size in sizes])
         ax.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)

@@ -21,7 +21,7 @@ import numpy as np
 
 PACKAGES = (
     *("meanfield", "jax", "jaxlib", "numpy", "scipy", "diffrax", "equinox", "optimistix"),
-    *("lineax", "optax", "flax", "matplotlib", "scikit-learn"),
+    *("lineax", "optax", "flax", "matfree", "matplotlib", "scikit-learn", "POT", "ott-jax"),
 )
 
 
@@ -50,7 +50,7 @@ def device() -> dict[str, Any]:
     True
     """
     return {
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
         "backend": jax.default_backend(),
         "devices": [
