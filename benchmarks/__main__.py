@@ -12,6 +12,8 @@ from meanfield import command
 BENCHMARKS: dict[str, str] = {
     "distances": "benchmarks.distances",
     "integrators": "benchmarks.integrators",
+    "integrators": "benchmarks.integrators",
+    "relatives": "benchmarks.relatives",
 }
 
 

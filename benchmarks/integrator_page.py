@@ -23,13 +23,13 @@ def page(results: dict, config: Any) -> str:
         "against cost. Crosses: runs that stopped early, at the error of the state they reached. "
         "Dashed: the 1 % at which costs are compared.*",
         "## The problems",
-        _references(results["references"]),
+        references(results["references"]),
         "## Cheapest run of each method with a final error of at most 1 %",
         *(_best(results["rows"], r) for r in results["references"]),
         "## Is what RKC2 computed the gradient flow?",
         _balance(results["rows"]),
         "## Every run",
-        _runs(results["rows"]),
+        runs(results["rows"]),
     ]
     return "\n\n".join(sections)
 
@@ -85,14 +85,15 @@ def _word(*, met: bool | None) -> str:
     return WORDS[met] if met else f"**{WORDS[met]}**"
 
 
-def _references(references: list[dict]) -> str:
+def references(found: list[dict]) -> str:
+    """The table of problems and what their errors are measured against."""
     rows = [
         [
             r["title"], r["parameters"], f"{r['horizon']:.4g}", f"{r['sharpness']:.4g}",
             f"{r['stiffness']:.3g}", f"{r['peak']:.4g}", r["how"],
             f"{r['agreement']:.1e} ({r['other']})",
         ]
-        for r in references
+        for r in found
     ]  # fmt: skip
     header = ["problem", "parameters", "horizon τ", "sharpness λ at τ", "λτ", "peak sharpness",
               "reference", "distance of an independent method"]  # fmt: skip
@@ -132,7 +133,8 @@ def _balance(rows: list[dict]) -> str:
     return table(header, lines)
 
 
-def _runs(rows: list[dict]) -> str:
+def runs(rows: list[dict]) -> str:
+    """The table of all runs."""
     lines = [
         [
             r["problem"], r["method"], f"{r['setting']:g}", f"{r['error']:.2e}", r["gradients"],

@@ -21,7 +21,7 @@ COLORS = {
     "Heun": "#009E73", "Bosh3": "#CC79A7", "Tsit5": "#0072B2", "Dopri8": "#E69F00",
     "Kvaerno5": "#7B3294", "LSODA": "#8C6D31", "BDF": "#66A61E",
 }  # fmt: skip
-MARKS = dict(zip(COLORS, "oos^v<>DPXp", strict=True))
+MARKS = "oos^v<>DPXp"
 WORDS = {True: "met", False: "missed", None: "undecided"}
 ASKED = (
     ("regression_short", "gradients", 5.0, "(b) λτ ≈ 3e3: gradients"),
@@ -42,13 +42,15 @@ class Ratio(NamedTuple):
     bound: bool
 
 
-def cheapest(rows: Iterable[dict], problem: str, method: str, cost: str) -> dict | None:
-    """The cheapest run of a method on a problem with a final error of at most 1 %."""
+def cheapest(
+    rows: Iterable[dict], problem: str, method: str, cost: str, *, goal: float = GOAL
+) -> dict | None:
+    """The cheapest run of a method on a problem with a final error of at most the goal."""
     good = [
         row
         for row in rows
         if row["problem"] == problem and row["method"] == method
-        and not row["stopped"] and row["error"] <= GOAL
+        and not row["stopped"] and row["error"] <= goal
     ]  # fmt: skip
     return min(good, key=lambda row: row[cost], default=None)
 
@@ -132,14 +134,14 @@ def line(row: Any) -> str:
     )
 
 
-def draw(results: dict, out_dir: Path) -> None:
+def draw(results: dict, out_dir: Path, *, colors: dict[str, str] = COLORS) -> None:
     """Writes ``work_precision.png``: error against gradients and against seconds."""
     references = results["references"]
     figure, axes = plots.panels(rows=2, columns=len(references), width=3.4, height=3.0)
     for column, reference in enumerate(references):
         for index, cost in enumerate(("gradients", "seconds")):
             ax = axes[index * len(references) + column]
-            _draw_panel(ax, results["rows"], reference["problem"], cost)
+            _draw_panel(ax, results["rows"], reference["problem"], cost, colors)
             ax.set_xlabel({"gradients": "gradient equivalents", "seconds": "seconds"}[cost])
             if index == 0:
                 ax.set_title(reference["title"].replace(", ", "\n", 1), fontsize=9)
@@ -152,10 +154,10 @@ def draw(results: dict, out_dir: Path) -> None:
     plots.save_figure(figure, out_dir / "work_precision.png")
 
 
-def _draw_panel(ax: Any, rows: list[dict], problem: str, cost: str) -> None:
+def _draw_panel(ax: Any, rows: list[dict], problem: str, cost: str, colors: dict[str, str]) -> None:
     ax.set(xscale="log", yscale="log")
     ax.tick_params(axis="x", which="minor", labelbottom=False)
-    for method, color in COLORS.items():
+    for mark, (method, color) in zip(MARKS, colors.items(), strict=False):
         runs = [r for r in rows if r["problem"] == problem and r["method"] == method]
         runs = sorted((r for r in runs if r[cost] > 0), key=lambda r: r["error"])
         if not runs:
@@ -164,7 +166,7 @@ def _draw_panel(ax: Any, rows: list[dict], problem: str, cost: str) -> None:
         ended = [r for r in runs if not r["stopped"]]
         ax.plot(
             [r[cost] for r in ended], [max(r["error"], 1e-9) for r in ended],
-            MARKS[method] + "-", color=color, linewidth=1.8 if own else 1.0,
+            mark + "-", color=color, linewidth=1.8 if own else 1.0,
             markersize=5 if own else 4, label=method, zorder=3 if own else 2,
         )  # fmt: skip
         short = [r for r in runs if r["stopped"] and np.isfinite(r["error"])]

@@ -139,7 +139,7 @@ PRESETS = {
 
 def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
     """Integrates every problem by every method, measures, draws and reports."""
-    problems, methods = _problems(config), _methods(config)
+    problems, methods = problems_of(config), _methods(config)
     rows, references = [], []
     for problem in problems:
         found, reference = _compared(problem, methods, config, progress)
@@ -156,7 +156,7 @@ def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
         path.write_text(json.dumps(store.plain(results), indent=1) + "\n", encoding="utf-8")
     integrator_report.draw(results, out_dir)
     return Outcome(
-        arrays=_columns(rows),
+        arrays=columns(rows),
         report=integrator_page.page(results, config),
         summary=integrator_report.summary(results),
         data_checksums={p.name: p.sha256 for p in problems if p.sha256},
@@ -164,7 +164,8 @@ def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
     )
 
 
-def _problems(config: Config) -> list[Problem]:
+def problems_of(config: Config) -> list[Problem]:
+    """The problems that a configuration asks for."""
     made: list[Problem] = []
     if "least_squares" in config.problems:
         key = jax.random.key(config.seed)
@@ -232,5 +233,6 @@ def _compared(problem, methods, config, progress):
     return measured(problem, truth, rows, how, independent)
 
 
-def _columns(rows: list[Row]) -> dict[str, np.ndarray]:
+def columns(rows: list[Row]) -> dict[str, np.ndarray]:
+    """The record: one array for each thing measured."""
     return {name: np.array([getattr(row, name) for row in rows]) for name in Row._fields}
