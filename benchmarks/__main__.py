@@ -12,7 +12,6 @@ from meanfield import command
 BENCHMARKS: dict[str, str] = {
     "distances": "benchmarks.distances",
     "integrators": "benchmarks.integrators",
-    "integrators": "benchmarks.integrators",
     "relatives": "benchmarks.relatives",
 }
 
