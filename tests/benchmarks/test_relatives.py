@@ -152,6 +152,26 @@ def test_cost_at_an_error():
     assert math.isnan(relatives_report.cost_at(runs, "gradients", 1e-4))
 
 
+def test_the_verdict_follows_the_costs():
+    """Closed form: gains written down here, their geometric mean in the head."""
+
+    def results(first, second):
+        return {
+            "costs": [
+                {"goal": 0.01, "cost": cost, "problem": p, "method": m, "value": 1 / g, "gain": g}
+                for cost in ("gradients", "seconds")
+                for p, gain in (("a", first), ("b", second))
+                for m, g in (("RKC2", 1.0), ("RKL2", gain))
+            ]
+        }
+
+    assert relatives_report.mean_gains(results(2.0, 0.5)) == {"RKL2": pytest.approx(1.0)}
+    assert "none does; the nearest is RKL2 with 1.00" in relatives_report.verdict(results(2, 0.5))
+    assert "RKL2 on a: 2.00 in gradients" in relatives_report.verdict(results(2, 0.5))
+    assert "**RKL2** would" in relatives_report.verdict(results(2.0, 2.0))
+    assert "none reaches that error" in relatives_report.verdict(results(2.0, math.nan))
+
+
 def test_tiny_run(tmp_path):
     """Theorem: on least squares the runs at the tight tolerance agree with the closed form."""
     out = tmp_path / "tiny"
