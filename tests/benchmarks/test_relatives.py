@@ -1,5 +1,6 @@
 import json
 import math
+from typing import Any
 
 import diffrax
 import jax.numpy as jnp
@@ -47,14 +48,14 @@ def curved(t, y, args):
     return -(SCALE**2) * (COUPLED @ y + COUPLED @ (COUPLED @ y) ** 3)
 
 
-def solved(field, solver, start, **options):
+def solved(field, solver, start, **options) -> Any:
     return diffrax.diffeqsolve(
         diffrax.ODETerm(field), solver, 0.0, 1.0, options.pop("dt0", 1e-3), jnp.asarray(start),
         max_steps=5000, adjoint=diffrax.ForwardMode(), **options,
     )  # fmt: skip
 
 
-def adaptively(field, solver, start, rtol):
+def adaptively(field, solver, start, rtol) -> Any:
     controller = ode.Ledger(diffrax.PIDController(rtol=rtol, atol=rtol / 100))
     save = diffrax.SaveAt(t1=True, controller_state=True)
     return solved(field, solver, start, stepsize_controller=controller, saveat=save)
