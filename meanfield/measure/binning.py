@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from meanfield.checks import count
-from meanfield.measure.grid import Grid, check_clouds, check_density
+from meanfield.measure.grid import Grid, check_clouds, check_density, check_shape
 
 
 def histogram(points: Float[ArrayLike, "l m p"], grid: Grid, /) -> Float[Array, "l *cells"]:
@@ -101,12 +101,17 @@ def weighted_particles(
     Returns:
         Weights and points, for any function of weighted particles (an energy, a prediction).
 
+    Raises:
+        ValueError: A density of another shape than [l, *cells]; it may be traced, so that values
+            are not read.
+
     >>> from meanfield.measure import uniform_grid
     >>> grid = uniform_grid([0.0], [1.0], [4])
     >>> weighted_particles(jnp.ones((1, 4)), grid)[0].tolist()
     [[0.25, 0.25, 0.25, 0.25]]
     """
     values = jnp.asarray(density)
+    check_shape(values, grid)
     weights = values.reshape(values.shape[0], -1) * grid.volume
     return weights, jnp.broadcast_to(grid.points, (values.shape[0], *grid.points.shape))
 

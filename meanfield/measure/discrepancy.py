@@ -61,7 +61,8 @@ def mmd(
     Raises:
         ValueError: Empty clouds, clouds of different dimension, values that are not finite,
             weights that are no probabilities, an unknown kernel or estimate, a bandwidth that is
-            not positive or that the kernel does not have, or `unbiased` with a single point.
+            not positive or that the kernel does not have, or `unbiased` with a single point of
+            positive weight.
 
     >>> round(mmd(jnp.zeros((3, 1)), jnp.full((2, 1), 4.0), bandwidth=1.0).item(), 4)
     1.414
@@ -112,9 +113,16 @@ def energy_distance(
 
 def _estimate(first, second, exponent: Array | None, estimate: str) -> Array:
     unbiased = choice("estimate", estimate, ["biased", "unbiased"]) == "unbiased"
-    if unbiased and 1 in (len(first[0]), len(second[0])):
-        raise ValueError("the unbiased estimate needs >= 2 points in each cloud; take `biased`")
+    if unbiased and any(_one_point(*measure) for measure in (first, second)):
+        raise ValueError(
+            "the unbiased estimate needs >= 2 points of positive weight in each cloud, got one; "
+            "take `biased`"
+        )
     return _discrepancy(first, second, exponent, unbiased=unbiased)
+
+
+def _one_point(points: Array, weights: Array) -> bool:
+    return len(points) == 1 or (inputs.concrete(weights) and bool(np.max(weights) >= 1.0))
 
 
 @functools.partial(jax.jit, static_argnames="unbiased")

@@ -23,6 +23,9 @@ from meanfield.measure import inputs
 from meanfield.measure.empirical import clouds
 from meanfield.measure.transport import transport_cost, weighted_transport_cost
 
+# Powers that underflowed are no longer small against a mean below this.
+_LOST = 1e-290
+
 
 def wasserstein(
     x: Float[ArrayLike, "m p"],
@@ -53,8 +56,8 @@ def wasserstein(
 
     Raises:
         ValueError: Empty clouds, clouds of different dimension, values that are not finite,
-            p < 1, weights that are no probabilities, or traced arrays: this function cannot run
-            inside `jit`.
+            p < 1 or so high that powers underflow, weights that are no probabilities, or traced
+            arrays: this function cannot run inside `jit`.
         ImportError: Unequal weights, and POT (`meanfield[ot]`) is not installed.
 
     >>> wasserstein(jnp.zeros((3, 2)), jnp.full((4, 2), 3.0), p=1)
@@ -92,8 +95,8 @@ def wasserstein_of(
         W_p, the root and not its power.
 
     Raises:
-        ValueError: No matrix, distances that are negative or not finite, p < 1, weights that are
-            no probabilities, or traced arrays.
+        ValueError: No matrix, distances that are negative or not finite, p < 1 or so high that
+            powers underflow, weights that are no probabilities, or traced arrays.
         ImportError: Unequal weights, and POT (`meanfield[ot]`) is not installed.
 
     >>> wasserstein_of(np.array([[3.0, 1.0], [1.0, 4.0]]))
@@ -121,6 +124,12 @@ def wasserstein_of(
         rows = np.full(m, 1 / m) if x_weights is None else np.asarray(x_weights, np.float64)
         columns = np.full(n, 1 / n) if y_weights is None else np.asarray(y_weights, np.float64)
         power = weighted_transport_cost(cost, rows, columns)
+    lost = (distances > 0.0) & (cost < np.finfo(float).tiny)
+    if power < _LOST and lost.any():
+        raise ValueError(
+            f"p = {p:g} is too high for distances from {distances[lost].min():g} to {scale:g}; "
+            "take a smaller p, or wasserstein_1d on the line"
+        )
     return float(scale * power ** (1.0 / order))
 
 

@@ -44,13 +44,17 @@ def head_coordinates(
         2 d^2 coordinates for each head: s W_Q W_K^T, then W_V W_O.
 
     Raises:
-        ValueError: Factors whose shapes do not fit together.
+        ValueError: Factors whose shapes do not fit together, or no heads.
 
     >>> factors = [jnp.ones((3, 5, 4, 2))] * 3 + [jnp.ones((3, 5, 2, 4))]
     >>> head_coordinates(*factors).shape
     (3, 5, 32)
     """
     query, key, value, output = _factors((query, key, value, output), scale, jnp)
+    if 0 in query.shape:
+        raise ValueError(
+            f"there must be heads to compare, [... d k] without an empty axis, got {query.shape}"
+        )
     products = query @ jnp.swapaxes(key, -1, -2), value @ output
     return jnp.concatenate([p.reshape(*p.shape[:-2], -1) for p in products], axis=-1)
 

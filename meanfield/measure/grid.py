@@ -135,6 +135,26 @@ def grid_density(
     return jnp.asarray((averages / masses).reshape(-1, *grid.shape), grid.volume.dtype)
 
 
+def check_shape(density: Any, grid: Grid, /) -> None:
+    """Nothing, if an array has the shape of a density on the grid.
+
+    Args:
+        density: Values on the grid behind an axis of depths, which may be traced.
+        grid: The grid.
+
+    Raises:
+        ValueError: Otherwise.
+
+    >>> check_shape(jnp.ones((1, 4)), uniform_grid([0.0], [1.0], [4]))
+    """
+    depth, *cells = np.shape(density) or (0,)
+    if tuple(cells) != grid.shape or not depth:
+        raise ValueError(
+            f"density must have shape [l, {', '.join(map(str, grid.shape))}] with l >= 1 depths on "
+            f"this grid, got {list(np.shape(density))}; one depth is density[None]"
+        )
+
+
 def check_density(density: Any, grid: Grid, /) -> Float[Array, "l *cells"]:
     """The density as an array of mass exactly one at every depth, if it is one to round-off.
 
@@ -150,11 +170,7 @@ def check_density(density: Any, grid: Grid, /) -> Float[Array, "l *cells"]:
     (1, 4)
     """
     values = np.asarray(density, float)
-    if values.ndim != grid.dimension + 1 or values.shape[1:] != grid.shape or not len(values):
-        raise ValueError(
-            f"density must have shape [l, {', '.join(map(str, grid.shape))}] with l >= 1 depths on "
-            f"this grid, got {list(values.shape)}; one depth is density[None]"
-        )
+    check_shape(values, grid)
     tolerance = float(jnp.finfo(grid.volume.dtype).eps) ** 0.5
     for ends in grid.edges:
         steps = np.diff(np.asarray(ends))

@@ -69,8 +69,8 @@ def sup_errors(
         The errors.
 
     Raises:
-        ValueError: If the reference is narrower, shallower or of other times or probes, if it lacks
-            a depth, or if there are no clouds to take the distance of.
+        ValueError: If the reference is narrower, shallower or of other times, probes or replicas,
+            if it lacks a depth, or if there are no clouds to take the distance of.
 
     References:
         Chizat 2025, arXiv 2509.10167.
@@ -82,6 +82,11 @@ def sup_errors(
     [1.0, 1.0, 1.0, 1.0, 1.0]
     """
     check_wider(max(runs.widths), reference.width)
+    if reference.nested and not runs.nested:
+        raise ValueError(
+            "widths are not nested: the reference holds the heads of other runs; give the runs it "
+            "was made of, or compare with mean_reference"
+        )
     rows, sizes = [], []
     for width, depth, own in zip(runs.widths, runs.depths, runs.trajectories, strict=True):
         against, floor = _at_depth(reference, depth)
@@ -183,7 +188,12 @@ def _at_depth(reference: Reference, depth: int) -> tuple[Trajectory, float]:
 
 def _check_comparable(own: Trajectory, against: Trajectory) -> None:
     shapes = np.shape(own.predictions), np.shape(against.predictions)
-    if shapes[0][1:] != shapes[1][1:] or shapes[1][0] not in (1, shapes[0][0]):
+    if shapes[1][0] not in (1, shapes[0][0]):
+        raise ValueError(
+            f"the reference must hold one network or one for each of {shapes[0][0]} replicas, got "
+            f"{shapes[1][0]}; give the runs it was made of, or compare with mean_reference"
+        )
+    if shapes[0][1:] != shapes[1][1:]:
         raise ValueError(
             "runs and reference must save the same times and probes, got predictions of shapes "
             f"{list(shapes[0])} and {list(shapes[1])}; a run that ended early has fewer times"

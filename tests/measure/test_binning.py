@@ -159,6 +159,13 @@ def test_refusals_of_clouds(points, message):
         inspect.unwrap(measure.histogram)(points, LINE)
 
 
+@pytest.mark.parametrize("shape", [(6,), (1, 12), (0, 6), (1, 6, 6)])
+def test_refusals_of_weighted_particles(shape):
+    """Closed form: masses of another grid would not be those of the points handed back."""
+    with pytest.raises(ValueError, match=r"density must have shape \[l, 6\]"):
+        inspect.unwrap(measure.weighted_particles)(np.ones(shape), LINE)
+
+
 def test_refusals_of_distances():
     """Closed form: what is wrong with the pair, and what to do instead."""
     with pytest.raises(ValueError, match="grid of dimension 1, got 2; compare marginals"):

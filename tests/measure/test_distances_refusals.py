@@ -109,13 +109,33 @@ def test_refused_entropies(options, message):
         ({"estimate": "best"}, "estimate must be one of biased, unbiased"),
         ({"bandwidth": 0.0}, "bandwidth must be a finite number > 0, got 0.0"),
         ({"kernel": "energy", "bandwidth": 1.0}, "the energy kernel has no bandwidth"),
-        ({"estimate": "unbiased"}, ">= 2 points in each cloud"),
+        ({"estimate": "unbiased"}, ">= 2 points of positive weight in each cloud, got one"),
     ],
 )
 def test_refused_kernels(options, message):
     """Closed form: one sentence that says what to do."""
     with pytest.raises(ValueError, match=message):
         BARE["gaussian"](np.ones((4, 2)), np.ones((1, 2)), **options)
+
+
+@pytest.mark.parametrize("name", ["gaussian", "energy"])
+def test_refused_single_weight(name):
+    """Closed form: all weight on one point leaves no pair of different points, so 0/0."""
+    x, weights = np.arange(8.0).reshape(4, 2), np.array([0.0, 1.0, 0.0, 0.0])
+    for side in ("x_weights", "y_weights"):
+        with pytest.raises(ValueError, match="points of positive weight .* take `biased`"):
+            BARE[name](x, x, estimate="unbiased", **{side: weights})
+
+
+def test_refused_underflow():
+    """Closed form: W_100 of two far pairs, each 1 apart, is 1, whose power is 1e-400 of the rest.
+
+    The line, which scales by the gaps, can tell.
+    """
+    x = np.array([[0.0], [1e4]])
+    with pytest.raises(ValueError, match="p = 100 is too high for distances from 1 to 10001; take"):
+        BARE["exact"](x, x + 1.0, p=100)
+    np.testing.assert_allclose(BARE["line"](x[:, 0], x[:, 0] + 1.0, p=100), 1.0)
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,12 @@ def test_refused_heads(spoil, message):
         inspect.unwrap(measure.head_distances)(heads(), spoil(heads()))
 
 
+def test_refused_empty_heads():
+    """Closed form: no heads, no coordinates."""
+    with pytest.raises(ValueError, match=r"there must be heads to compare.*got \(0, 6"):
+        inspect.unwrap(measure.head_coordinates)(*(f[:0] for f in heads()))
+
+
 def test_refused_neurons():
     """Closed form: the message gives the shapes."""
     with pytest.raises(ValueError, match=r"got shapes \[5, 3\], \[4\], \[5, 3\]"):

@@ -204,6 +204,18 @@ WITHOUT = Replicas((4,), (1,), (Trajectory(np.ones((2, 2, 3)), np.ones((2, 2))),
             None,
             "every network is its own reference of width 4; add narrower ones",
         ),
+        (
+            ensemble([4], [2], nested=False),
+            measure.own_reference(ensemble([8], [2])),
+            None,
+            "widths are not nested: .* give the runs it was made of, or compare with mean_ref",
+        ),
+        (
+            ensemble([4], [2]),
+            measure.own_reference(ensemble([8], [2], seeds=5)),
+            None,
+            "one network or one for each of 3 replicas, got 5; give the runs",
+        ),
         (WITHOUT, measure.mean_reference(WITHOUT), mean_gap, "a distance needs the clouds"),
     ],
 )
