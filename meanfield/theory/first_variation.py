@@ -63,7 +63,8 @@ def first_variation(
         Values and gradients. At the particles of the network itself the gradients are L M grad Q.
 
     Raises:
-        ValueError: If probes and states differ in depth, or the decay is negative.
+        ValueError: If probes and states differ in depth, there are no probes, or the decay is
+            negative.
 
     References:
         Gao et al. 2024, arXiv 2410.23610; Ding et al., eq. (10).
@@ -72,11 +73,7 @@ def first_variation(
     >>> first_variation(lambda T, theta, mask: theta * T, states, jnp.ones((1, 2))).value.tolist()
     [[1.0, 1.0]]
     """
-    if leading_axis(probes) != len(states.depths):
-        raise ValueError(
-            f"probes must have the states' {len(states.depths)} depths along their first axis, "
-            f"got {leading_axis(probes)}; take states at the probes' depths with at_depths"
-        )
+    check_probes(probes, states)
     if not isinstance(weight_decay, Tracer):
         non_negative("weight_decay", float(weight_decay))
     decay = jnp.asarray(weight_decay, states.tokens.dtype)
@@ -126,14 +123,47 @@ def dissipation(residuals: tuple[Float[Array, "l"], ...], depths: Float[Array, "
     Returns:
         The sum over blocks of the residual, integrated over depths in [0, 1].
 
+    Raises:
+        ValueError: If there is not one residual per depth, or the depths do not start at 0.
+
     References:
         Ding et al., eq. (21).
 
     >>> float(dissipation((jnp.array([1.0, 3.0]),), jnp.array([0.0, 0.5])))
     2.0
     """
+    shapes = [residual.shape for residual in residuals]
+    if set(shapes) != {depths.shape}:
+        raise ValueError(f"there must be one residual per depth, {depths.shape}, got {shapes}")
+    if not isinstance(depths, Tracer) and depths[0] != 0:
+        raise ValueError(
+            f"depths must be the left ends of layers, the first at 0, got {depths[0]:g}; take "
+            "states at 0 too"
+        )
     lengths = jnp.diff(depths, append=jnp.ones(1, depths.dtype))
     return functools.reduce(jnp.add, [jnp.dot(lengths, residual) for residual in residuals])
+
+
+def check_probes(probes: PyTree[Float[Array, "l m ..."]], states: States, /) -> None:
+    """Nothing, if there are particles at each depth of the states.
+
+    Args:
+        probes: Particles, leading axes [l, m].
+        states: Tokens and forces.
+
+    Raises:
+        ValueError: Otherwise.
+
+    >>> states = States(jnp.zeros(1), jnp.ones((1, 1, 1, 1)), jnp.ones((1, 1, 1, 1)))
+    >>> check_probes(jnp.ones((1, 2)), states)
+    """
+    if leading_axis(probes) != len(states.depths):
+        raise ValueError(
+            f"probes must have the states' {len(states.depths)} depths along their first axis, "
+            f"got {leading_axis(probes)}; take states at the probes' depths with at_depths"
+        )
+    if not leading_axis(probes, 1):
+        raise ValueError("probes must be at least one particle per depth, got an empty cloud")
 
 
 def response(particle: Encoder, tokens: Any, forces: Any, masks: Any, /) -> Any:

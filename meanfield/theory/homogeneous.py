@@ -28,8 +28,12 @@ from jaxtyping import Array, Float, PyTree
 
 from meanfield.checks import count
 from meanfield.notation import Scalar
+from meanfield.theory.first_variation import check_probes
 from meanfield.theory.states import Encoder, States
 from meanfield.tree import broadcast_prefix, squared_norm
+
+# Random particles at which linearity is tried; a dead ReLU looks linear at half of them.
+_TRIALS = 16
 
 Potential = Callable[[Any], Scalar]
 
@@ -129,30 +133,43 @@ def check_linear(
     Args:
         particle: The map of one particle.
         homogeneous: True for the homogeneous part: one value, or a prefix of a particle.
-        particles: Particles, leading axes [l, m]; the first two are tried.
+        particles: Particles, leading axes [l, m], for their tree and shapes.
         states: Tokens and forces at those depths.
 
     Raises:
-        ValueError: If the encoder is not linear there, or the mask is no prefix of a particle.
+        ValueError: If the encoder is not linear there, the mask is no prefix of a particle, or
+            there are no particles at each of the depths.
 
     >>> states = States(jnp.zeros(1), jnp.ones((1, 1, 1, 1)), jnp.ones((1, 1, 1, 1)))
     >>> check_linear(lambda T, theta, mask: theta * T, True, jnp.ones((1, 2)), states)
     (True,)
     """
-    one, other = (jax.tree.map(lambda leaf, j=j: leaf[0, j], particles) for j in (0, -1))
+    check_probes(particles, states)
+    one = jax.tree.map(lambda leaf: leaf[0, 0], particles)
     marks = tuple(bool(mark) for mark in jax.tree.leaves(broadcast_prefix(homogeneous, one)))
     if not any(marks):
         return marks
     masks = None if states.masks is None else states.masks[0]
-    rest, first, second = kept(one, unmarked(marks)), kept(one, marks), kept(other, marks)
-    # Two different vectors even where a layer holds a single particle.
-    second = jax.tree.map(lambda a, b: a - 2 * b + jnp.sign(b), second, first)
+    # Random and not the network's own: at weights of 0 or of one value every map looks linear.
+    leaves, structure = jax.tree.flatten(one)
+    keys = jax.random.split(jax.random.key(0), (3, len(leaves)))
+    rest, first, second = (
+        structure.unflatten(
+            [
+                jax.random.normal(key, (_TRIALS, *jnp.shape(leaf)), jnp.result_type(leaf))
+                * (mark == wanted)
+                for key, leaf, mark in zip(row, leaves, marks, strict=True)
+            ]
+        )
+        for row, wanted in zip(keys, (False, True, True), strict=True)
+    )
 
-    def update(theta):
+    @jax.vmap
+    def update(theta, rest):
         return particle(states.tokens[0, 0], jax.tree.map(jnp.add, rest, theta), masks)
 
-    both = update(jax.tree.map(lambda a, b: a - 2 * b, first, second))
-    parts = update(first), update(second)
+    both = update(jax.tree.map(lambda a, b: a - 2 * b, first, second), rest)
+    parts = update(first, rest), update(second, rest)
     gap = jnp.max(jnp.abs(both - parts[0] + 2 * parts[1]))
     size = max(float(jnp.max(jnp.abs(part))) for part in (both, *parts))
     if not float(gap) <= 1e3 * float(jnp.finfo(gap.dtype).eps) * size:

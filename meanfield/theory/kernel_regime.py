@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 from scipy.sparse import linalg
 
@@ -34,7 +35,8 @@ class KernelDistance(NamedTuple):
     Attributes:
         relative: |K - K0| / |K0| in the Frobenius norm.
         alignment: <HKH, HK0H> / (|HKH| |HK0H|), H centring over samples; 1 where the kernels agree
-            up to a factor and up to constants.
+            up to a factor and up to constants. NaN where a kernel is constant over samples, as
+            any kernel of one sample is.
     """
 
     relative: Float[Array, "*t"]
@@ -81,6 +83,10 @@ def smallest_eigenvalue(
         dtype=jax.eval_shape(kernel, jnp.zeros(shape)).dtype,
     )
     start = np.random.default_rng(0).normal(size=size)
+    finite("the product with the kernel", first := operator.matvec(start))
+    if size == 1:
+        # ARPACK finds fewer eigenvalues than there are.
+        return float(first[0] / start[0])
     try:
         return float(sparse.eigsh(operator, k=1, which="SA", v0=start, tol=tolerance)[0][0])
     except linalg.ArpackNoConvergence as error:
@@ -101,7 +107,7 @@ def kernel_distance(
         reference: The kernel to compare with, at the start of the flow.
 
     Raises:
-        ValueError: If a kernel is not finite.
+        ValueError: If a kernel is not finite, they are of different sets, or the reference is 0.
 
     References:
         Cortes et al. 2012, arXiv 1203.0550.
@@ -112,6 +118,13 @@ def kernel_distance(
     """
     finite("kernel", (kernel, reference))
     kernel, reference = jnp.asarray(kernel), jnp.asarray(reference)
+    if reference.ndim != 4 or kernel.shape[-4:] != reference.shape:
+        raise ValueError(
+            "kernels must end in the reference's shape [b c b c], got shapes "
+            f"{kernel.shape} and {reference.shape}; compare kernels of the same samples"
+        )
+    if not isinstance(reference, Tracer) and not jnp.any(reference):
+        raise ValueError("the reference kernel must not be 0: there is no distance relative to it")
     flat = kernel.reshape(-1, *reference.shape)
     found = jax.vmap(_distance, in_axes=(0, None))(flat, reference)
     return KernelDistance(*(each.reshape(kernel.shape[:-4]) for each in found))

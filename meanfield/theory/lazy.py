@@ -256,6 +256,8 @@ def _check_targets(targets: Any, outputs: Any) -> None:
 
 def _times(ts: Any) -> np.ndarray:
     times = np.asarray(ts, float)
-    if times.ndim != 1 or not np.all(np.isfinite(times)) or np.any(times < 0):
-        raise ValueError(f"ts must be a vector of finite times >= 0, got {times.tolist()}")
+    if times.ndim != 1 or not times.size or not np.all(np.isfinite(times) & (times >= 0)):
+        raise ValueError(
+            f"ts must be a vector of finite times >= 0, at least one, got {times.tolist()}"
+        )
     return times

@@ -127,7 +127,7 @@ def _network_states(means, risk, particles, tokens, *, masks, kappas):
     return tuple(States(depths, *parts, masks) for parts in zip(visited, forces, strict=True))
 
 
-def at_depths(states: States, depths: Float[Array, "t"], /) -> States:
+def at_depths(states: States, depths: Any, /) -> States:
     """The states of a network at any depths: those of the layer that holds each depth.
 
     Args:
@@ -142,6 +142,7 @@ def at_depths(states: States, depths: Float[Array, "t"], /) -> States:
     (2, 1, 1, 1)
     """
     check_depths("depths", depths)
+    depths = jnp.asarray(depths, states.depths.dtype)
     layers = jnp.searchsorted(states.depths, depths, side="right") - 1
     layers = jnp.maximum(layers, 0)
     return states._replace(
@@ -214,7 +215,7 @@ def check_network(
             "particles must have leading axes [l, m], both >= 1, with one depth l for all blocks, "
             f"got depths {list(depths)} and widths {list(widths)}"
         )
-    kappas = [kappa] * len(means) if isinstance(kappa, int | float) else list(kappa)
+    kappas = np.ravel(kappa).tolist() * (len(means) if np.ndim(kappa) == 0 else 1)
     if len(kappas) != len(means):
         raise ValueError(f"kappa must be one number or {len(means)}, got {len(kappas)}")
     return tuple(non_negative("kappa", float(value)) for value in kappas)

@@ -175,9 +175,18 @@ def test_dissipation_along_a_flow():
     [
         (particles(0, depth=2)[0], 0.1, "probes must have the states' 3 depths.*got 2"),
         (PARTICLES[0], -1.0, "weight_decay must be >= 0, got -1.0"),
+        (jax.tree.map(lambda leaf: leaf[:, :0], PARTICLES[0]), 0.1, "probes .* empty cloud"),
     ],
 )
 def test_refusals(probes, weight_decay, message):
     """Closed form: got, expected, remedy."""
     with pytest.raises(ValueError, match=f"^{message}"):
         theory.first_variation(BLOCKS[0].particle, STATES[0], probes, weight_decay=weight_decay)
+
+
+def test_refused_integral():
+    """Closed form: one residual per depth, and the whole of [0, 1]."""
+    with pytest.raises(ValueError, match=r"one residual per depth, \(2,\), got \[\(2,\), \(3,\)"):
+        theory.dissipation((jnp.ones(2), jnp.ones(3)), jnp.array([0.0, 0.5]))
+    with pytest.raises(ValueError, match="the first at 0, got 0.25; take states at 0 too"):
+        theory.dissipation((jnp.ones(2),), jnp.array([0.25, 0.5]))

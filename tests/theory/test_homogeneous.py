@@ -115,6 +115,23 @@ def test_one_particle_is_not_linear_by_accident():
         check_linear(BLOCKS[1].particle, mask, alone, STATES[1])
 
 
+@pytest.mark.parametrize("value", [0.0, 1.0])
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        lambda tokens, theta, mask: theta["in"] ** 2 * tokens,
+        lambda tokens, theta, mask: theta["out"] * jnp.tanh(theta["in"]) * tokens,
+        lambda tokens, theta, mask: theta["out"] * jnp.maximum(theta["in"], 0.0) * tokens,
+    ],
+)
+def test_special_weights_are_not_linear_by_accident(encoder, value):
+    """Theorem: no square, tanh or ReLU is linear, though it looks so at weights all 0 or all 1."""
+    tree = {"in": jnp.full((1, 2), value), "out": jnp.full((1, 2), value)}
+    at = theory.States(jnp.zeros(1), jnp.ones((1, 1, 1, 1)), jnp.ones((1, 1, 1, 1)))
+    with pytest.raises(ValueError, match="^homogeneous must mark"):
+        check_linear(encoder, {"in": True, "out": False}, tree, at)
+
+
 def test_covering_angle():
     """Closed form: four axes of the plane leave 45 degrees; the half-plane leaves 90 and more."""
     axes = jnp.array([[3.0, 0.0], [0.0, 0.1], [-1.0, 0.0], [0.0, -7.0]])

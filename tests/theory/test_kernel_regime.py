@@ -1,3 +1,5 @@
+import inspect
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -21,6 +23,12 @@ def test_smallest_eigenvalue(kernel):
         lambda vector: jnp.tensordot(kernel, vector, 2), shape=(6, 2), tolerance=1e-12
     )
     assert abs(by_product - expected) < 1e-10 * scale
+
+
+def test_smallest_eigenvalue_of_one():
+    """Closed form: one sample with one output, of which the kernel is a number."""
+    found = theory.smallest_eigenvalue(lambda v: -3.0 * v, shape=(1, 1))
+    np.testing.assert_allclose(found, -3.0, rtol=round_off())
 
 
 def test_distance_against_loops():
@@ -85,6 +93,12 @@ def test_refusals():
         theory.smallest_eigenvalue(lambda vector: vector)
     with pytest.raises(ValueError, match="^kernel must be finite"):
         theory.kernel_distance(KERNEL * jnp.nan, KERNEL)
+    with pytest.raises(ValueError, match="^the product with the kernel must be finite"):
+        theory.smallest_eigenvalue(lambda vector: vector * jnp.nan, shape=(5, 1))
+    with pytest.raises(ValueError, match=r"^kernels must end .* same samples"):
+        inspect.unwrap(theory.kernel_distance)(KERNEL, KERNEL[:2, :, :2])
+    with pytest.raises(ValueError, match="^the reference kernel must not be 0"):
+        theory.kernel_distance(KERNEL, 0 * KERNEL)
     flat = jnp.asarray(np.logspace(-14, 0, 60))[:, None]
     with pytest.raises(ValueError, match="Lanczos' method must converge to 1e-15"):
         theory.smallest_eigenvalue(lambda v: flat * v, shape=(60, 1), tolerance=1e-15)

@@ -161,7 +161,7 @@ def test_refusals():
     """Closed form: scales, times and targets that cannot be."""
     with pytest.raises(ValueError, match="^alpha must be a finite number > 0, got 0"):
         theory.output_scale(network, flow.square, THETA, 0.0)
-    for times in ([[0.0]], [-1.0], [np.inf]):
+    for times in ([[0.0]], [-1.0], [np.inf], []):
         with pytest.raises(ValueError, match="^ts must be a vector of finite times >= 0"):
             theory.linearised_flow(network, THETA, INPUTS, TARGETS, times)
     with pytest.raises(ValueError, match=r"^targets must have the outputs' shape \(6, 2\)"):

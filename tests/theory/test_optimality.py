@@ -182,3 +182,17 @@ def test_refused_ball():
     """Closed form: a gap among measures that do not hold the network's own is none."""
     with pytest.raises(ValueError, match="^radius and reach must hold the network's own particles"):
         one_layer_certificate(start(), convex=True, reach=0.1)
+
+
+@pytest.mark.parametrize(
+    ("cut", "message"),
+    [(np.s_[:, :0], "probes .* got an empty cloud"), (np.s_[:1], "probes .* got 1; take states")],
+)
+def test_refused_clouds(cut, message):
+    """Closed form: no particles, or not those of the states; for the rigorous gap as well."""
+    few = tuple(jax.tree.map(lambda leaf: leaf[cut], tree) for tree in PARTICLES)
+    settings = {"weight_decay": WEIGHT_DECAY}
+    with pytest.raises(ValueError, match=message):
+        theory.certificate(KEY, ENCODERS, few, STATES, draws=DRAWS, homogeneous=MARKS, **settings)
+    with pytest.raises(ValueError, match=message):
+        theory.frank_wolfe_gap(ENCODERS[1], few[1], STATES[1], homogeneous=MARKS[1], **settings)

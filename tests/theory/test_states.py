@@ -1,3 +1,5 @@
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ from oracles import head_loop, head_pullback, neuron_loop, neuron_pullback, part
 from theory_problems import DEPTH, INPUTS, KAPPA, MEANS, particles
 
 from meanfield import theory
+from meanfield.theory.states import check_network
 
 PARTICLES = particles(0)
 MAPS = ((head_loop, head_pullback), (neuron_loop, neuron_pullback))
@@ -58,6 +61,14 @@ def test_layer_that_holds_a_depth():
     found = theory.at_depths(states, jnp.array([0.0, 0.24, 0.25, 0.6, 1.0]))
     np.testing.assert_array_equal(found.tokens, states.tokens[np.array([0, 0, 1, 2, 3])])
     np.testing.assert_array_equal(found.forces, states.forces[np.array([0, 0, 1, 2, 3])])
+    np.testing.assert_array_equal(theory.at_depths(states, [0.6]).tokens, states.tokens[2:3])
+
+
+@pytest.mark.parametrize("kappa", [2, np.float32(2.0), jnp.asarray(2.0), [2.0], np.array([2.0])])
+def test_one_constant_in_any_form(kappa):
+    """Closed form: numbers of Python, numpy and jax, and lists of one of them."""
+    bare = inspect.unwrap(check_network)
+    assert bare([jnp.add], (jnp.ones((2, 3)),), kappa) == (2.0,)
 
 
 def test_second_call_compiles_nothing():
