@@ -65,6 +65,12 @@ def heads_from_flax(
     choice("biases", biases, ("refuse", "constant"))
     if isinstance(attention, list | tuple):
         parts = [_parameters(each) for each in attention]
+        shapes = [{name: leaf.shape for name, leaf in kernels.items()} for kernels, _ in parts]
+        if not parts or any(shape != shapes[0] for shape in shapes):
+            raise ValueError(
+                "layers must be at least one, with kernels of one shape, got queries of shapes "
+                f"{[shape['query'] for shape in shapes]}; import layers of other sizes one by one"
+            )
         # Layers without a bias stand beside layers that have one.
         kernels, offsets = (
             jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)

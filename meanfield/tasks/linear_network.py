@@ -26,6 +26,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float
 
 from meanfield.checks import count, finite, non_negative
@@ -64,7 +65,7 @@ def linear_moments_flow(
 
     Raises:
         ValueError: Shapes that do not fit, values that are not finite, times that do not increase,
-            a negative weight decay, or fewer than one step.
+            a negative weight decay, or too few steps.
 
     References:
         Saxe, McClelland and Ganguli, arXiv 1312.6120.
@@ -95,7 +96,10 @@ def linear_moments_flow(
         return end, end
 
     _, later = jax.lax.scan(interval, first, jnp.diff(times))
-    return jax.tree.map(lambda one, rest: jnp.concatenate([one[None], rest]), first, later)
+    found = jax.tree.map(lambda one, rest: jnp.concatenate([one[None], rest]), first, later)
+    size = found.outer + jnp.trace(found.inner, axis1=-2, axis2=-1)
+    _check_falling(linear_risk(found.product, covariance, target) + decay / 2 * size, steps)
+    return found
 
 
 def linear_risk(
@@ -141,6 +145,15 @@ def _runge_kutta(
     )
 
 
+def _check_falling(energy: Array, steps: int) -> None:
+    # Steps too long for the method raise what the flow lowers, or end in NaN, which is not <=.
+    if not (isinstance(energy, Tracer) or (jnp.diff(energy) <= 1e-5 * energy[0]).all()):
+        raise ValueError(
+            f"steps must be short enough for the energy to fall, got {steps} between two times and "
+            f"the energies {energy.tolist()}; raise steps"
+        )
+
+
 def _check(start: LinearMoments, covariance: Array, target: Array, times: np.ndarray) -> None:
     dim = target.size
     shapes = [leaf.shape for leaf in (*start, covariance, target)]
@@ -150,6 +163,7 @@ def _check(start: LinearMoments, covariance: Array, target: Array, times: np.nda
             f"start, covariance and target must have shapes {expected} for a target of {dim} "
             f"entries, got {shapes}"
         )
+    finite("ts", times)
     finite("start", start)
     finite("covariance and target", (covariance, target))
     if times.ndim != 1 or len(times) < 2 or not (np.diff(times) > 0).all():

@@ -202,6 +202,9 @@ def test_refusals():
     wide["out"]["kernel"] = jnp.zeros((WIDTH, SIZE, DIM + 1))
     with pytest.raises(ValueError, match="^the kernel of out must end in"):
         nn.heads_from_flax(wide)
+    for layers in ([], [parameters(), parameters(WIDTH + 1)]):
+        with pytest.raises(ValueError, match="^layers must be at least one, with kernels of one"):
+            nn.heads_from_flax(layers)
     with pytest.raises(ValueError, match="^attention must be an nnx module, its state, a tree"):
         nn.heads_from_flax(jnp.ones(3))
     with pytest.raises(ValueError, match="^biases must be one of refuse, constant, got 'zero'"):

@@ -151,6 +151,8 @@ def test_coverage_of_the_infinite_width(covariance):
     [
         ({"ts": np.zeros(1)}, r"at least two increasing times, got \[0.0\]"),
         ({"ts": np.array([1.0, 0.0])}, "at least two increasing times"),
+        ({"ts": np.array([0.0, np.inf])}, "ts must be finite"),
+        ({"ts": np.array([0.0, 1e4]), "steps": 1}, "got 1 between two times .* raise steps"),
         ({"target": np.ones(3)}, "for a target of 3 entries, got"),
         ({"target": np.array([1.0, np.nan])}, "covariance and target must be finite"),
         ({"weight_decay": -1.0}, "weight_decay must be >= 0, got -1.0"),
