@@ -81,12 +81,7 @@ def sup_errors(
     >>> sup_errors(runs, exact_reference(exact)).predictions.ravel().tolist()
     [1.0, 1.0, 1.0, 1.0, 1.0]
     """
-    check_wider(max(runs.widths), reference.width)
-    if reference.nested and not runs.nested:
-        raise ValueError(
-            "widths are not nested: the reference holds the heads of other runs; give the runs it "
-            "was made of, or compare with mean_reference"
-        )
+    _check_reference(runs, reference)
     rows, sizes = [], []
     for width, depth, own in zip(runs.widths, runs.depths, runs.trajectories, strict=True):
         against, floor = _at_depth(reference, depth)
@@ -184,6 +179,15 @@ def _at_depth(reference: Reference, depth: int) -> tuple[Trajectory, float]:
         )
     place = reference.depths.index(depth)
     return reference.trajectories[place], float(depth)
+
+
+def _check_reference(runs: Replicas, reference: Reference) -> None:
+    check_wider(max(runs.widths), reference.width)
+    if reference.nested and not runs.nested:
+        raise ValueError(
+            "widths are not nested: the reference holds the heads of other runs; give the runs it "
+            "was made of, or compare with mean_reference"
+        )
 
 
 def _check_comparable(own: Trajectory, against: Trajectory) -> None:
