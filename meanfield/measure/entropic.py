@@ -128,15 +128,23 @@ def _transport(cost, weights, potentials, *, epsilon, limit, tolerance, symmetri
     """Entropic cost of the transport, and its potentials, from those given."""
     fixed, (a, b), strength = jax.lax.stop_gradient((cost, weights, epsilon))
     f, g = jax.lax.stop_gradient(potentials)
+    f, g = jnp.where(a > 0, f, 0.0), jnp.where(b > 0, g, 0.0)
     kernel = jnp.exp((f[:, None] + g[None, :] - fixed) / strength)
     rows, columns, converged = _solver()(
         kernel, a, b, tolerance=tolerance, limit=limit, symmetric=symmetric
     )
-    # Potentials against the measure a b^T; a point of weight 0 has no scaling, and needs none.
-    f = f + strength * jnp.where(a > 0, jnp.log(rows / jnp.where(a > 0, a, 1.0)), 0.0)
-    g = g + strength * jnp.where(b > 0, jnp.log(columns / jnp.where(b > 0, b, 1.0)), 0.0)
+    # Potentials against the measure a b^T. A point of weight 0 has no scaling, but the potential
+    # that the other measure gives it: the derivative along its weight.
+    f = f + strength * _logarithms(rows, a, kernel @ columns)
+    g = g + strength * _logarithms(columns, b, rows @ kernel)
     f, g = jax.lax.stop_gradient((jnp.where(converged, f, jnp.nan), g))
     return _dual_value(cost, weights, epsilon, (f, g)), (f, g)
+
+
+def _logarithms(scalings: Array, weights: Array, sums: Array) -> Array:
+    """Logarithms of scalings over weights; minus those of the kernel's sums at weight 0."""
+    own = jnp.log(scalings / jnp.where(weights > 0, weights, 1.0))
+    return jnp.where(weights > 0, own, -jnp.log(jnp.maximum(sums, jnp.finfo(sums.dtype).tiny)))
 
 
 @jax.custom_jvp
@@ -152,7 +160,9 @@ def _dual_value_jvp(primals, tangents):
     d_cost, (d_a, d_b), d_epsilon, _ = tangents
     # The potentials maximise the functional, so only its explicit arguments move it.
     exponent = (f[:, None] + g[None, :] - cost) / epsilon
-    plan = a[:, None] * b[None, :] * jnp.exp(exponent)
+    # Between two points of weight 0 the exponential may overflow, and 0 times that is NaN.
+    masses = a[:, None] * b[None, :]
+    plan = masses * jnp.exp(jnp.where(masses > 0, exponent, 0.0))
     change = jnp.sum(plan * d_cost) + d_a @ f + d_b @ g + jnp.sum(plan * exponent) * d_epsilon
     return _dual_value(*primals), change
 

@@ -91,6 +91,23 @@ def test_gradient_of_epsilon():
     np.testing.assert_allclose(jax.grad(function)(0.5), difference, rtol=1e-7)
 
 
+@pytest.mark.parametrize("side", ["x_weights", "y_weights"])
+def test_gradient_at_weight_zero(side):
+    """Finite difference: one-sided, mass brought to points that have none, one of them far."""
+    x, y = two_clouds(5, 5, 2)
+    x[4] = y[4] = 40.0
+    start, way = np.array([0.5, 0.5, 0, 0, 0]), np.array([-0.5, -0.5, 0.75, 0.25, 0])
+
+    def along(t):
+        given = {"x_weights": start, "y_weights": start, side: jnp.asarray(start) + t * way}
+        return sinkhorn(x, y, epsilon=0.8, **given)
+
+    along = jax.jit(along)
+    zero, step = float(along(0.0)), 1e-4
+    difference = (4 * float(along(step)) - float(along(2 * step)) - 3 * zero) / (2 * step)
+    np.testing.assert_allclose(jax.grad(along)(0.0), difference, rtol=1e-5)
+
+
 def test_points_far_from_the_origin():
     """Invariance: a common shift of 1e6 lengths costs 6 digits of the points, and no more."""
     x, y = two_clouds(12, 9, 3)
