@@ -99,8 +99,8 @@ def replicas(
         The runs, depth by depth and in each by width.
 
     Raises:
-        ValueError: If widths do not increase, a size is no positive integer, leaves have other
-            leading axes, or `run` returns no trajectory.
+        ValueError: If widths do not increase, a size is no positive integer, there are no depths,
+            leaves have other leading axes, or `run` returns no trajectory.
 
     References:
         Gao et al. 2024, arXiv 2410.23610.
@@ -110,8 +110,7 @@ def replicas(
     >>> replicas(jax.random.key(0), draw, run, widths=[2, 8], depths=[3], seeds=5).depths
     (3, 3)
     """
-    widths = _widths(widths)
-    depths = tuple(count("depth", depth) for depth in depths)
+    widths, depths = _widths(widths), _depths(depths)
     keys = jax.random.split(key, count("seeds", seeds))
     program = _times_behind(run) if batched else functools.partial(_compiled, Partial(run))
     grid, found = [], []
@@ -194,6 +193,12 @@ def _times_behind(run: Callable[[PyTree], Any]) -> Callable[[PyTree], Any]:
 @jax.jit
 def _compiled(run: Callable[[PyTree], Any], particles: PyTree) -> Any:
     return jax.vmap(run)(particles)
+
+
+def _depths(depths: Sequence[int]) -> tuple[int, ...]:
+    if not len(depths):
+        raise ValueError("depths must hold at least one depth, got none")
+    return tuple(count("depth", depth) for depth in depths)
 
 
 def _widths(widths: Sequence[int]) -> tuple[int, ...]:

@@ -50,12 +50,12 @@ def head_coordinates(
     >>> head_coordinates(*factors).shape
     (3, 5, 32)
     """
-    query, key, value, output = _factors((query, key, value, output), scale, jnp)
-    if 0 in query.shape:
+    left, right, value, output = _factors((query, key, value, output), scale, jnp)
+    if 0 in left.shape:
         raise ValueError(
-            f"there must be heads to compare, [... d k] without an empty axis, got {query.shape}"
+            f"there must be heads to compare, [... d k] without an empty axis, got {left.shape}"
         )
-    products = query @ jnp.swapaxes(key, -1, -2), value @ output
+    products = left @ jnp.swapaxes(right, -1, -2), value @ output
     return jnp.concatenate([p.reshape(*p.shape[:-2], -1) for p in products], axis=-1)
 
 

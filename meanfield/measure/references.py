@@ -128,12 +128,15 @@ def effective_width(
         M_eff, the abscissa of a log-log slope. Laws of `rates` take M and m themselves.
 
     Raises:
-        ValueError: If the reference is narrower than a width, or nested and no wider.
+        ValueError: If the reference is narrower than a width, or nested and no wider, or if there
+            are no widths or one is not positive.
 
     >>> effective_width([12, 30], 60, nested=True).tolist(), effective_width([10], np.inf).tolist()
     ([15.0, 60.0], [10.0])
     """
     sizes = np.asarray(widths, dtype=float)
+    if not sizes.size or not (sizes > 0).all():
+        raise ValueError(f"widths must be positive and at least one, got {sizes.tolist()}")
     check_wider(sizes.max(), reference)
     inverse = 1 / sizes + (-1 if nested else 1) / reference
     if not (inverse > 0).all():

@@ -1,6 +1,6 @@
 r"""Errors of replicas against a reference, sup over time, in the form that `rates` fits.
 
-    predictions   sup_t (mean_q |f_t(q) - f_t*(q)|^2)^{1/2}          q over probes
+    predictions   sup_t (mean_q |f_t(q) - f_t*(q)|^2)^{1/2}          q over probes and outputs
     risk          sup_t |R_t - R_t*|
     heads         sup_t (mean_l d(rho_{t,l}, rho_{t,l}*)^2)^{1/2}    l over layers, d any distance
 
@@ -45,8 +45,15 @@ class Errors(NamedTuple):
 
     @property
     def effective_widths(self) -> Float[np.ndarray, " c"]:
-        """Abscissae of a log-log slope, corrected for the reference (`effective_width`)."""
-        return effective_width(self.widths, self.reference[0], nested=self.nested)
+        """Abscissae of a log-log slope, corrected for the reference (`effective_width`).
+
+        Infinite for heads that are all of the reference's: between two depths only bias is left.
+        """
+        width, found = self.reference[0], np.full(self.widths.shape, np.inf)
+        others = (self.widths != width) | (not self.nested)
+        if others.any():
+            found[others] = effective_width(self.widths[others], width, nested=self.nested)
+        return found
 
 
 def sup_errors(

@@ -87,8 +87,8 @@ def infinite_width(
         The limit of shape [...].
 
     Raises:
-        ValueError: Fewer than three widths, widths that do not increase, an order without enough
-            widths, too few replicas, values that are not finite, a level outside (0, 1).
+        ValueError: Fewer than three widths, widths that do not increase, too few replicas, values
+            that are not finite, a level outside (0, 1).
 
     References:
         Rao 1965, section 3.

@@ -196,13 +196,15 @@ def covering_angle(
         space has dimension 0.
 
     Raises:
-        ValueError: If ``probes`` is not a positive integer.
+        ValueError: If ``probes`` is not a positive integer, or there are no directions.
 
     >>> angles = covering_angle(jax.random.key(0), jnp.array([[1.0], [-1.0]]))
     >>> float(angles[0])
     0.0
     """
     shape = (count("probes", probes), directions.shape[1])
+    if not len(directions):
+        raise ValueError("directions must be those of at least one particle, got none")
     tried_key, uniform_key = jax.random.split(key)
     tried = jax.random.normal(tried_key, shape, directions.dtype)
     uniform = jax.random.normal(uniform_key, directions.shape, directions.dtype)

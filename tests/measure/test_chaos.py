@@ -119,6 +119,7 @@ def test_heads_of_the_battery():
         ({"widths": [4, 2]}, r"widths must increase, got \[4, 2\]; sort them"),
         ({"widths": []}, "widths must increase"),
         ({"widths": [0, 2]}, "width must be an integer >= 1, got 0"),
+        ({"depths": []}, "depths must hold at least one depth, got none"),
         ({"depths": [0]}, "depth must be an integer >= 1, got 0"),
         ({"seeds": 0}, "seeds must be an integer >= 1, got 0"),
     ],

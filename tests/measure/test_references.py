@@ -75,6 +75,8 @@ def test_effective_width_of_the_limit():
             lambda: measure.effective_width([4, 8], 8, nested=True),
             "width 8 nested in a reference of that width is compared with itself",
         ),
+        (lambda: measure.effective_width([], 8), "widths must be positive and at least one"),
+        (lambda: measure.effective_width([0, 3], 8), "widths must be positive and at least one"),
     ],
 )
 def test_refused(call, said):

@@ -155,6 +155,7 @@ def test_bias_of_the_depth_alone():
     assert abs(fit.slope + 1) < 0.1
     # The fluctuations of 1/sqrt(M) = 1/8 are gone.
     assert fit.high - fit.low < 0.05
+    assert np.isinf(errors.effective_widths).all()
 
 
 def test_two_widths_are_no_law():

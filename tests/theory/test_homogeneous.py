@@ -141,6 +141,8 @@ def test_covering_angle():
     assert np.pi * 0.99 < float(angle) <= np.pi
     assert 0 < float(uniform) <= np.pi
     assert np.isnan(theory.covering_angle(jax.random.key(0), jnp.zeros((3, 0)))[0])
+    with pytest.raises(ValueError, match="directions must be those of at least one particle"):
+        theory.covering_angle(jax.random.key(0), jnp.zeros((0, 3)))
 
 
 def test_parts_as_vectors():
