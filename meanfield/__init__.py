@@ -1,14 +1,15 @@
 """Gradient flow and mean-field analysis of Transformers, as pure functions in JAX.
 
-    nn       the map x -> f(x; theta): kernels, blocks of particles, scaling laws, networks, models
-    flow     training: risk, energy, the field of the gradient flow, the flow and its discrete twin
-    ode      stabilised explicit solvers and the spectrum that limits them, as parts for diffrax
-    measure  heads as particles: clouds, moments, distances
-    theory   theorems as computable quantities: depth limit, first variation, certificates
-    tasks    problems with known answers
-    rates    slopes, laws of several terms and limits of infinite width, with intervals
-    store    run directories
-    plots    records as figures
+    nn         the map x -> f(x; theta): kernels, particles, scaling laws, networks, models
+    flow       training: risk, energy, the gradient flow, its field and its discrete twin
+    ode        stabilised explicit solvers and the spectrum that limits them, as parts for diffrax
+    measure    heads as particles: clouds, moments, distances
+    theory     theorems as computable quantities: depth limit, first variation, certificates
+    landscape  the terrain of a risk: directions, slices, barriers, curvature
+    tasks      problems with known answers
+    rates      slopes, laws of several terms and limits of infinite width, with intervals
+    store      run directories
+    plots      records as figures
 
 References:
     Gao et al. 2024, *Global Convergence in Training Large-Scale Transformers*, arXiv 2410.23610.
@@ -19,7 +20,7 @@ import importlib
 from importlib import metadata
 from types import ModuleType
 
-from meanfield import flow, measure, nn, ode, theory
+from meanfield import flow, landscape, measure, nn, ode, theory
 from meanfield.flow import descent, empirical_risk, energy, gradient_field, gradient_flow
 from meanfield.nn import attention, mlp, model, network
 
@@ -35,6 +36,7 @@ __all__ = [
     "flow",
     "gradient_field",
     "gradient_flow",
+    "landscape",
     "measure",
     "mlp",
     "model",
