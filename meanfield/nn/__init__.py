@@ -2,6 +2,14 @@
 
 from meanfield.nn import inits, scaling
 from meanfield.nn.attention import Head, attention
+from meanfield.nn.attention_maps import (
+    Conditioning,
+    attention_conditioning,
+    attention_entropy,
+    attention_maps,
+    effective_rank,
+    token_clustering,
+)
 from meanfield.nn.block import Block, block
 from meanfield.nn.embed import (
     Embedding,
@@ -22,6 +30,7 @@ from meanfield.nn.scaling import Scaling, complete_p, mean_field, ntk, standard
 
 __all__ = [
     "Block",
+    "Conditioning",
     "Embedding",
     "Head",
     "Kernel",
@@ -32,11 +41,15 @@ __all__ = [
     "Scaling",
     "Theta",
     "attention",
+    "attention_conditioning",
+    "attention_entropy",
+    "attention_maps",
     "block",
     "byte_text",
     "causal_mask",
     "class_read",
     "complete_p",
+    "effective_rank",
     "flax_parameters",
     "gaussian",
     "heads_from_flax",
@@ -54,4 +67,5 @@ __all__ = [
     "sinusoidal",
     "softmax",
     "standard",
+    "token_clustering",
 ]

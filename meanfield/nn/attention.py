@@ -23,7 +23,7 @@ from jaxtyping import Array, Float
 from meanfield.checks import count
 from meanfield.nn import inits, kernels
 from meanfield.nn.block import Block, check_tokens
-from meanfield.notation import Mask, Tokens
+from meanfield.notation import Mask, Tokens, Weights
 
 
 class Head(NamedTuple):
@@ -74,13 +74,15 @@ def attention(
     )
     back: Any = jax.ShapeDtypeStruct((head_dim, dim), into.dtype)
     template = Head(into, into, into, back)
-    weights = kernel or kernels.softmax()
+    kernel = kernel or kernels.softmax()
     measure = measure or inits.scaled()
 
-    def one(tokens: Tokens, head: Head, mask: Mask | None) -> Tokens:
+    def weights(tokens: Tokens, head: Head, mask: Mask | None) -> Weights:
         check_tokens(tokens, head.query.shape[-2], "heads")
-        mixing = weights(tokens @ head.query, tokens @ head.key, mask)
-        return mixing @ (tokens @ head.value) @ head.output
+        return kernel(tokens @ head.query, tokens @ head.key, mask)
+
+    def one(tokens: Tokens, head: Head, mask: Mask | None) -> Tokens:
+        return weights(tokens, head, mask) @ (tokens @ head.value) @ head.output
 
     def mean(tokens: Tokens, heads: Head, mask: Mask | None) -> Tokens:
         check_tokens(tokens, heads.query.shape[-2], "heads")
@@ -89,8 +91,11 @@ def attention(
             (tokens @ jnp.moveaxis(into, 0, 1).reshape(-1, width * size)).reshape(-1, width, size)
             for into in (heads.query, heads.key, heads.value)
         )
-        mixing = jax.vmap(weights, in_axes=(1, 1, None))(queries, keys, mask)
+        mixing = jax.vmap(kernel, in_axes=(1, 1, None))(queries, keys, mask)
         mixed = jnp.einsum("mab,bmk->amk", mixing, values).reshape(len(tokens), -1)
         return mixed @ heads.output.reshape(width * size, -1) / width
 
-    return Block(name="heads", particle=one, mean=mean, draw=lambda key: measure(key, template))
+    def draw(key: Any) -> Head:
+        return measure(key, template)
+
+    return Block(name="heads", particle=one, mean=mean, draw=draw, weights=weights)

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from meanfield.notation import Mask, Tokens
+from meanfield.notation import Mask, Tokens, Weights
 from meanfield.tree import leading_axis
 
 Encoder = Callable[[Tokens, Any, Mask | None], Tokens]
@@ -37,12 +37,15 @@ class Block:
         particle: f(tokens, particle, mask): the update by one particle.
         mean: The mean of ``particle`` over particles with one leading axis [m, ...].
         draw: One particle from a key: the initial measure.
+        weights: weights(tokens, particle, mask): the attention weights [n n] of one particle; None
+            where particles do not attend.
     """
 
     name: str
     particle: Encoder
     mean: Encoder
     draw: Callable[[Any], PyTree]
+    weights: Callable[[Tokens, Any, Mask | None], Weights] | None = None
 
 
 def block(

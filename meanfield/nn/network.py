@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-from jaxtyping import PyTree
+from jaxtyping import Array, Float, PyTree
 
 from meanfield.checks import count, non_negative
 from meanfield.nn import inits
@@ -110,6 +110,25 @@ class Network:
         Raises:
             ValueError: If the particles do not fit the blocks.
         """
+        return self._run(particles, tokens, mask, keep=False)[0]
+
+    def states(
+        self, particles: Particles, tokens: Tokens, mask: Mask | None = None
+    ) -> tuple[Float[Array, "l n d"], ...]:
+        """The tokens that every half-step reads, one array per block, along the layers.
+
+        Args:
+            particles: One tree per block, leading axes [l, m].
+            tokens: Tokens of one sample.
+            mask: True where a key may be attended to.
+
+        Raises:
+            ValueError: If the particles do not fit the blocks.
+        """
+        return self._run(particles, tokens, mask, keep=True)[1]
+
+    def _run(self, particles: Particles, tokens: Tokens, mask: Mask | None, *, keep: bool) -> Any:
+        """The tokens after all layers, and those that each block read if they are to be kept."""
         self.check(particles)
         steps = [
             kappa
@@ -121,13 +140,16 @@ class Network:
 
         factor = self.scaling.token_factor(tokens.shape[-1])
 
-        def layer(tokens: Tokens, at_depth: Particles) -> tuple[Tokens, None]:
+        def layer(tokens: Tokens, at_depth: Particles) -> tuple[Tokens, tuple[Tokens, ...]]:
+            read = []
             for step, block, tree in zip(steps, self.blocks, at_depth, strict=True):
-                tokens = tokens + step * block.mean(factor * tokens, tree, mask)
-            return tokens, None
+                read.append(factor * tokens)
+                tokens = tokens + step * block.mean(read[-1], tree, mask)
+            # What is not kept must not be stacked: a gradient would hold it.
+            return tokens, tuple(read) if keep else ()
 
         body = jax.checkpoint(layer) if self.remat else layer
-        return jax.lax.scan(body, tokens, particles)[0]
+        return jax.lax.scan(body, tokens, particles)
 
 
 def network(
