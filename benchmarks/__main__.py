@@ -12,6 +12,7 @@ from meanfield import command
 BENCHMARKS: dict[str, str] = {
     "distances": "benchmarks.distances",
     "integrators": "benchmarks.integrators",
+    "landscape": "benchmarks.landscape",
     "relatives": "benchmarks.relatives",
 }
 
