@@ -86,7 +86,7 @@ def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
     results: dict = {"rows": rows, "numbers": landscape_report.numbers(rows)}
     with store.replacing(out_dir / "results.json") as path:
         path.write_text(json.dumps(store.plain(results), indent=1) + "\n", encoding="utf-8")
-    landscape_report.draw(rows, out_dir)
+    landscape_report.draw(rows, config.points**2, out_dir)
     kept = ("parameters", "chunk", "seconds", "processor_seconds", "first_seconds", "error")
     return Outcome(
         arrays={name: np.array([row[name] for row in rows]) for name in kept},

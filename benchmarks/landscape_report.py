@@ -75,32 +75,36 @@ def summary(results: dict) -> str:
     )
 
 
-def draw(rows: list[dict], out_dir: Path) -> None:
-    """Writes ``seconds.png``: processor time of a surface's points against the chunk."""
+def draw(rows: list[dict], points: int, out_dir: Path) -> None:
+    """Writes ``seconds.png``: processor time of a point of the surface against the chunk."""
     names = problems(rows)
     figure, axes = plots.panels(columns=len(names), width=3.8, height=3.0)
     for ax, problem in zip(axes, names, strict=True):
         chunks = sorted(of(rows, problem, SURFACE))
         for contender in (SURFACE, BARE):
-            _draw_contender(ax, of(rows, problem, contender), contender)
+            _draw_contender(ax, of(rows, problem, contender), contender, 1e6 / points)
         (loop,) = of(rows, problem, LOOP).values()
-        ax.axhline(loop["processor_seconds"], color=STYLES[LOOP][0], linestyle="--", label=LOOP)
-        ax.set(xscale="log", yscale="log", xlabel="points side by side", ylabel="processor seconds")
+        level = loop["processor_seconds"] * 1e6 / points
+        ax.axhline(level, color=STYLES[LOOP][0], linestyle="--", label=LOOP)
+        ax.set(xscale="log", xlabel="points side by side", ylabel="processor µs a point")
+        ax.set_ylim(bottom=0)
         ax.set_xticks(chunks, [str(chunk) for chunk in chunks])
         ax.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
-        ax.set_title(f"{problem}, {loop['parameters']} parameters")
+        ax.set_title(f"{problem}, {loop['parameters']:,} parameters")
+    named = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
     figure.legend(
-        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False
-    )
+        [named[name] for name in STYLES], list(STYLES), loc="outside lower center", ncols=3,
+        frameon=False,
+    )  # fmt: skip
     plots.save_figure(figure, out_dir / "seconds.png")
 
 
-def _draw_contender(ax: Any, rows: dict[int, dict], contender: str) -> None:
+def _draw_contender(ax: Any, rows: dict[int, dict], contender: str, unit: float) -> None:
     color, mark = STYLES[contender]
-    middle = np.array([row["processor_seconds"] for row in rows.values()])
-    ends = np.array([np.quantile(row["processor_samples"], [0.25, 0.75]) for row in rows.values()])
+    samples = [unit * np.array(row["processor_samples"]) for row in rows.values()]
+    low, middle, high = np.array([np.quantile(s, [0.25, 0.5, 0.75]) for s in samples]).T
     ax.errorbar(
-        list(rows), middle, yerr=np.abs(ends - middle[:, None]).T, fmt=mark + "-", color=color,
+        list(rows), middle, yerr=[middle - low, high - middle], fmt=mark + "-", color=color,
         markersize=5, label=contender,
     )  # fmt: skip
 
@@ -124,8 +128,8 @@ def page(results: dict, config: Any) -> str:
         "time, as many points side by side. Beside it: the wall's time, and the surface against "
         "the bare evaluations at the chunk at which those are fastest.",
         _numbers(results["numbers"]),
-        "![Processor seconds against points side by side](seconds.png)\n\n*Median processor "
-        "seconds for all points, bars from the first to the third quartile.*",
+        "![Processor time against points side by side](seconds.png)\n\n*Median processor time of a "
+        "point, bars from the first to the third quartile.*",
         "## Every contender",
         _rows(results["rows"]),
     ])  # fmt: skip
