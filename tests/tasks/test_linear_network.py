@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -115,35 +117,36 @@ def test_a_finite_network_follows_its_own_moments():
     np.testing.assert_allclose(trained.risk, expected, rtol=0, atol=1e-5)
 
 
+@functools.cache
+def trained(*, nested):
+    """Both predictions and the risk [s w t o] of 40 times twelve replicas at four widths."""
+    runs = measure.replicas(
+        jax.random.key(8), draw, run, widths=WIDTHS, depths=[1], seeds=40 * 12, nested=nested
+    )
+    values, _ = measure.over_widths(runs)
+    return np.concatenate([values.predictions, values.risk[..., None]], axis=3)
+
+
 @pytest.mark.parametrize("covariance", ["independent", "nested", "replicas"])
 def test_coverage_of_the_infinite_width(covariance):
-    """Theorem: of 40 intervals at 95 %, 90 % and more hold the exact value of the trained limit.
+    """Theorem: of 40 intervals at 95 %, at least 36 hold the exact value of the trained limit.
 
-    Twelve replicas at four widths in each; predictions at two probes and risk, at four times.
+    So for each prediction and the risk at the last time. An exact interval fails such a check one
+    time in twenty, so all times, which are near copies of one another, are judged together.
     """
-    runs = measure.replicas(
-        jax.random.key(8),
-        draw,
-        run,
-        widths=WIDTHS,
-        depths=[1],
-        seeds=40 * 12,
-        nested=covariance != "independent",
-    )
-    values, widths = measure.over_widths(runs)
-    known = exact()
-    for observable, value in zip((values.predictions, values.risk), known, strict=True):
-        limits = [
-            rates.infinite_width(part, widths, covariance=covariance)
-            for part in np.split(observable, 40)
-        ]
-        held = np.array([(one.low <= value) & (value <= one.high) for one in limits])
-        assert held.mean() >= 0.9
-        # Each of twelve observables falls below 33 of 40 by chance seven times in ten thousand.
-        assert (held.sum(axis=0) >= 33).all()
-        # Intervals that hold the limit because they are long would say nothing.
-        length = np.mean([one.high - one.low for one in limits], axis=0)
-        assert (length < 0.5).all()
+    values, (predictions, losses) = trained(nested=covariance != "independent"), exact()
+    limits = [
+        rates.infinite_width(part, np.array(WIDTHS), covariance=covariance)
+        for part in np.split(values, 40)
+    ]
+    value = np.concatenate([predictions, np.asarray(losses)[:, None]], axis=1)
+    held = np.array([(one.low <= value) & (value <= one.high) for one in limits])
+    assert (held[:, -1].sum(axis=0) >= 36).all()
+    assert held.mean() >= 0.9
+    assert held.sum(axis=0).min() >= 33
+    # Intervals that hold the limit because they are long would say nothing.
+    length = np.mean([one.high - one.low for one in limits], axis=0)
+    assert (length < 0.5).all()
 
 
 @pytest.mark.parametrize(
