@@ -140,19 +140,11 @@ def coordinate_check(
     logs = [np.log(each.ravel()) for name, each in zip(axes, grid, strict=True) if name in fitted]
     # The rows of the pseudo-inverse of [1, log M, log L] that give slopes.
     rows = np.linalg.pinv(np.column_stack([np.ones(grid[0].size), *logs]))[1:]
-    return CoordinateCheck(
-        widths=axes["width"],
-        depths=axes["depth"],
-        sizes={
-            term: np.sqrt(np.mean(values**2, axis=1)).reshape(grid[0].shape)
-            for term, values in measured.items()
-        },
-        slopes={
-            term: dict(zip(fitted, _slopes(rows, values, confidence), strict=True))
-            for term, values in measured.items()
-        },
-        tolerance=tolerance,
-    )
+    typical, slopes = {}, {}
+    for term, values in measured.items():
+        typical[term] = np.sqrt(np.mean(values**2, axis=1)).reshape(grid[0].shape)
+        slopes[term] = dict(zip(fitted, _slopes(rows, values, confidence), strict=True))
+    return CoordinateCheck(axes["width"], axes["depth"], typical, slopes, tolerance)
 
 
 def coordinates(
@@ -250,7 +242,5 @@ def _slopes(
     left_out = rows @ np.log((total[:, None] - squares) / (seeds - 1)) / 2
     error = np.sqrt((seeds - 1) * np.var(left_out, axis=1))
     half = stats.t.ppf(0.5 + confidence / 2, seeds - 1) * error
-    return [
-        Slope(float(slope), float(slope - width), float(slope + width))
-        for slope, width in zip(slopes, half, strict=True)
-    ]
+    ends = np.stack([slopes, slopes - half, slopes + half], axis=1)
+    return [Slope(*row) for row in ends.tolist()]

@@ -6,7 +6,7 @@ tends as alpha -> infinity, at order 1/alpha, to that of the linearised model
     f_lin(x; theta) = f(x; theta_0) + Df(x; theta_0) (theta - theta_0).
 
 For the squared loss |f - y|^2 / 2 and a decay that acts on all parameters alike, with rate mu =
-lambda s d (time scale times decay scale; lambda in every law of this package),
+lambda s d (time scale times decay scale),
 
     dtheta/dtau = -s D*(f_lin - y) / N - mu theta
 
@@ -24,8 +24,7 @@ with weight decay is not lazy for long, and its linearised twin is no longer nea
 
 References:
     Chizat, Oyallon and Bach 2019, arXiv 1812.07956 (output scale; eq. (3), Theorem 2.3).
-    Jacot et al. 2018, arXiv 1806.07572; Lee et al. 2019, arXiv 1902.06720 (linearised flow; here
-    with decay).
+    Jacot et al. 2018, arXiv 1806.07572; Lee et al. 2019, arXiv 1902.06720 (linearised flow).
 """
 
 import functools
@@ -59,13 +58,12 @@ class OutputScale(NamedTuple):
 
 
 class LinearisedFlow(NamedTuple):
-    """Predictions of the linearised flow.
+    """Predictions of the linearised flow, one row per time.
 
     Attributes:
-        train: At the training inputs, one row per time; outputs in the shape of the targets.
+        train: At the training inputs, outputs in the shape of the targets.
         test: At the other inputs, or None.
-        eigenvalues: Of the tangent kernel, ascending; the residual's modes decay at rates
-            eigenvalue / N + mu.
+        eigenvalues: Of the tangent kernel, ascending; modes decay at rates eigenvalue / N + mu.
     """
 
     train: Float[Array, "t b ..."]
@@ -162,8 +160,7 @@ def linearised_flow(
         chunk: Samples whose Jacobians are held at once; all if None.
 
     Raises:
-        ValueError: If shapes differ, a time is negative, or the decay does not act alike (s d
-            differs) on all parameters that train.
+        ValueError: If shapes differ, a time is negative, or s d differs where there is decay.
 
     References:
         Lee et al. 2019, arXiv 1902.06720.
@@ -190,8 +187,8 @@ def linearised_flow(
 
 def _predictions(kernel: Any, coefficients: Any, drift: Any, start: Any, pull: Any) -> Any:
     moved = jnp.einsum("bcef,tef->tbc", kernel, coefficients).reshape(len(drift), -1)
-    moved = moved + drift * jnp.ravel(pull)[None] + jnp.ravel(start)[None]
-    return moved.reshape(len(drift), *start.shape)
+    drifted = drift * jnp.ravel(pull)[None] + jnp.ravel(start)[None]
+    return (moved + drifted).reshape(len(drift), *start.shape)
 
 
 def _coefficients(modes, residual, pull, times, mu):
@@ -201,8 +198,7 @@ def _coefficients(modes, residual, pull, times, mu):
 
     def phi(a):
         product = a[None] * times[:, None]
-        safe = jnp.where(product == 0, 1, product)
-        # Its limit t where a t = 0.
+        safe = jnp.where(product == 0, 1, product)  # phi tends to t where a t = 0.
         return times[:, None] * jnp.where(product == 0, 1, -jnp.expm1(-safe) / safe)
 
     rates = eigenvalues / samples
@@ -214,13 +210,8 @@ def _coefficients(modes, residual, pull, times, mu):
 def _start_and_pull(apply: Apply, theta: PyTree, inputs: PyTree, scales: list) -> tuple[Any, Any]:
     leaves, structure = jax.tree.flatten(theta)
     # Parameters held fixed do not decay either.
-    moving = structure.unflatten(
-        [
-            leaf if scale else jnp.zeros_like(leaf)
-            for scale, leaf in zip(scales, leaves, strict=True)
-        ]
-    )
-    return _outputs(apply, theta, moving, inputs)
+    moving = [bool(scale) * leaf for scale, leaf in zip(scales, leaves, strict=True)]
+    return _outputs(apply, theta, structure.unflatten(moving), inputs)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -247,10 +238,8 @@ def _decay_rate(scales: list, decays: list, weight_decay: float) -> float:
 
 
 def _check_targets(targets: Any, outputs: Any) -> None:
-    if outputs.shape != targets.shape:
-        raise ValueError(
-            f"targets must have the outputs' shape {outputs.shape}, got {targets.shape}"
-        )
+    if (shape := outputs.shape) != targets.shape:
+        raise ValueError(f"targets must have the outputs' shape {shape}, got {targets.shape}")
     finite("targets", targets)
 
 
