@@ -27,6 +27,8 @@ class Coupling(NamedTuple):
         risk: The same of the risk.
         in_width: Slope of that of predictions in M, over all depths.
         in_depth: The same in L, over all widths.
+        correction: Slope c in 1/L of the logarithm of that fluctuation over its law, whose size at
+            L layers is then 1 + c/L times that of infinite depth, to first order.
         ranking: Of the two laws, on the errors against the limit of infinite depth.
         laws: Both fitted to these errors, by name.
     """
@@ -35,6 +37,7 @@ class Coupling(NamedTuple):
     risk: rates.Fit
     in_width: rates.Fit
     in_depth: rates.Fit
+    correction: rates.Fit
     ranking: rates.Ranking
     laws: dict[str, rates.LawFit]
 
@@ -122,6 +125,9 @@ def _coupling(name: str, errors: dict[str, Any]) -> Coupling:
         risk=rates.log_log_slope(variable, errors["risk"]),
         in_width=rates.log_log_slope(widths, errors["predictions"]),
         in_depth=rates.log_log_slope(depths, errors["predictions"]),
+        correction=rates.log_log_slope(
+            np.exp(1 / depths), errors["predictions"] * np.sqrt(variable)[None]
+        ),
         ranking=rates.law_ranking(np.random.default_rng(0), *grid, laws, reference=reference),
         laws={
             law: rates.law_fit(np.random.default_rng(1), *grid, terms, reference=reference)

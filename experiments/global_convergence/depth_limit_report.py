@@ -52,8 +52,9 @@ def _draw_fluctuation(arrays: dict[str, Any], facts: Facts, path: Path) -> None:
         variable = errors["effective_widths"] * (errors["depths"] if name == "independent" else 1)
         for depth, color in zip(depths, plots.sequential_colors(len(depths)), strict=True):
             kept = errors["depths"] == depth
-            label = f"{depth:g}"
-            _points(by_width, errors["widths"][kept], errors["predictions"][:, kept], color, label)
+            # Side by side, or the bars of one width hide one another.
+            beside = errors["widths"][kept] * 1.05 ** (np.sum(depths < depth) - len(depths) / 2)
+            _points(by_width, beside, errors["predictions"][:, kept], color, f"{depth:g}")
             _points(collapsed, variable[kept], errors["predictions"][:, kept], color, "")
         fit = facts.couplings[name].predictions
         ends = np.array([variable.min(), variable.max()])
@@ -97,7 +98,7 @@ def _draw_laws(arrays: dict[str, Any], facts: Facts, path: Path) -> None:
             ax.plot(fine, curve, color=color, linewidth=1.2)
         ax.set(xscale="log", yscale="log", xlabel="layers L")
         ax.set_ylabel("error of predictions to infinite depth")
-        ax.set_title(f"{NAMES[name]}: {LAW[name]}")
+        ax.set_title(f"{NAMES[name]}\n{LAW[name]}")
         ax.set_xticks(*_ticks(errors["depths"]))
         ax.set_xticks([], minor=True)
         plots.draw_legend(ax, title="heads M")
@@ -149,13 +150,26 @@ def _law_table(facts: Facts) -> str:
     return _report.table(header, rows)
 
 
+def _corrections(facts: Facts) -> str:
+    said = " and ".join(
+        f"{limit_checks.said(coupling.correction)} ({name})"
+        for name, coupling in facts.couplings.items()
+    )
+    return (
+        "These slopes are no part of the verdict above, as the fluctuation of L layers is 1 + c/L "
+        f"times that of its law: c is {said}, fitted to the predictions at the slope of theory. "
+        "Whether the slopes overlap is part of the verdict here."
+    )
+
+
 def _setting(config: Any) -> str:
     return (
         f"In-context regression ({config.prompts} prompts of {config.context} examples in the "
         "plane, tokens of dimension 3) by softmax attention with heads of dimension 2 and no "
         f"feed-forward part; weight decay {config.weight_decay:g}. Heads start with Gaussian "
-        f"entries of mean {config.mean:g}, so that the drift and its 1/L error are there from the "
-        f"start. Trained to mean-field time {config.horizon:g}; errors are root mean squares over "
+        f"entries of mean {config.mean:g} and variance {config.gain:g}² over the fan-in: not "
+        "centred, so that the drift and its 1/L error are there from the start. Trained to "
+        f"mean-field time {config.horizon:g}; errors are root mean squares over "
         f"{config.probes} prompts that are not trained on, the greatest over {config.saves} times. "
         f"{config.seeds} networks of each width, depth and coupling, every configuration with "
         f"draws of its own. Reference: the mean of {config.reference_seeds} networks of "
@@ -210,8 +224,7 @@ def report(arrays: dict[str, Any], facts: Facts, config: Any) -> str:
             "## Do the couplings separate?",
             f"They **{word}**: {apart_because}",
             limit_checks.table(depth_limit_facts.in_depth(facts)),
-            "At finite depth a fluctuation has corrections of relative order 1/L, which bend these "
-            "slopes; they are no part of the verdict above, but whether they overlap is of this.",
+            _corrections(facts),
             _law_table(facts),
             "Error of prediction: of a configuration left out of the fit. Wins: share of bootstrap "
             "resamples of the seeds in which the law predicts best.",

@@ -20,7 +20,7 @@ def test_a_run_from_end_to_end(tmp_path):
     run, text = store.load_run(out), (out / "report.md").read_text(encoding="utf-8")
     figures = {path.name for path in out.iterdir() if path.suffix == ".png"}
     assert figures == {"order.png", "fluctuation.png", "laws.png"}
-    assert run.arrays["order"]["tokens"].shape == (TINY.seeds, len(TINY.layers))
+    assert run.arrays["order"]["tokens"].shape == (TINY.draws, len(TINY.layers))
     cells = len(TINY.widths) * len(TINY.depths)
     for name in depth_limit.COUPLINGS:
         errors = run.arrays["couplings"][name]
@@ -105,9 +105,11 @@ def test_a_law_along_the_depth():
         ({"widths": (4, 8)}, "widths must be 3 or more increasing numbers"),
         ({"widths": (3, 4, 8)}, "widths must divide 8, at which one program runs them all, got 3"),
         ({"depths": (4, 2, 1)}, "depths must be 3 or more increasing numbers"),
+        ({"draws": 1}, "draws must be an integer >= 2, got 1"),
         ({"seeds": 7}, "seeds must be an integer >= 8, got 7"),
         ({"limit_depth": 4}, "limit_depth must be an integer >= 5, got 4"),
         ({"reference_width": 4}, "reference_width must be an integer >= 8, got 4"),
+        ({"layers": (4, 8, 10)}, "layers must be multiples of 4"),
         ({"horizon": 0.0}, "horizon must be a finite number > 0"),
     ],
 )
