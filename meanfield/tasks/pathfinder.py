@@ -88,9 +88,6 @@ def pathfinder(
     Raises:
         ValueError: If an option is out of its range, or dots or paths do not fit the image.
 
-    References:
-        Linsley et al. 2018, arXiv 1805.08315.
-
     >>> drawn = pathfinder(1, 4, dashes=6)
     >>> drawn.images.shape, drawn.labels.tolist()
     ((4, 32, 32), [0, 1, 1, 0])

@@ -1,0 +1,274 @@
+"""Labelled reviews as bytes: a user's own in one of three layouts, or synthetic ones.
+
+    aclImdb   a folder, or its .tar.gz: {train,test}/{pos,neg}/*.txt
+    .jsonl    a file, or a folder of *train*.jsonl[.gz] and *test*.jsonl[.gz]: {"text", "label"}
+    .tsv      a file, or a folder of *train*.tsv and *test*.tsv: label, tab, text
+
+A byte b becomes the id b + 1; 0 is padding. Labels are 1 (positive) and 0. Reviews longer than
+``length`` bytes are cut, as in the Long Range Arena, or refused. Of a single file every fifth review
+of each label is set aside as a test part.
+
+One trap: a folder with one unreadable review is refused as a whole; a silent gap would change the
+data without changing their name.
+
+References:
+    Maas et al. 2011, *Learning word vectors for sentiment analysis* (aclImdb);
+    Tay et al. 2021, arXiv 2011.04006 (reviews as bytes).
+"""
+
+import gzip
+import hashlib
+import json
+import tarfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from meanfield import checks
+
+PARTS = ("train", "test")
+PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".joblib", ".npy")
+LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
+LAYOUTS = "an aclImdb folder or .tar.gz, or .jsonl, .jsonl.gz or .tsv files"
+
+
+class Texts(NamedTuple):
+    """Labelled reviews in a training and a test part, and where they come from.
+
+    Attributes:
+        x_train: Ids of training reviews, padded with 0.
+        y_train: Their labels.
+        x_test: Ids of test reviews.
+        y_test: Their labels.
+        name: What they are, in the words of a report.
+        checksums: The sha256 of each file; for aclImdb, one of all names and reviews.
+    """
+
+    x_train: Int[np.ndarray, "n t"]
+    y_train: Int[np.ndarray, " n"]
+    x_test: Int[np.ndarray, "k t"]
+    y_test: Int[np.ndarray, " k"]
+    name: str
+    checksums: dict[str, str]
+
+
+class Review(NamedTuple):
+    """One review, and where it stands, for a message."""
+
+    place: str
+    text: bytes
+    label: int
+
+
+def reviews(path: Path, /, *, length: int, longer: str = "cut") -> Texts:
+    """The reviews in a user's file or folder.
+
+    Args:
+        path: The file or folder. Nothing in it is executed: pickles are refused.
+        length: Ids of a review, its positions in the model.
+        longer: What becomes of longer reviews: ``"cut"``, or ``"refuse"`` the data.
+
+    Raises:
+        ValueError: If anything in it is not what is said here.
+
+    >>> reviews(Path("nowhere"), length=8)
+    Traceback (most recent call last):
+    ValueError: data must be an aclImdb folder ... files, got nowhere, which does not exist
+    """
+    checks.count("length", length)
+    checks.choice("longer", longer, ("cut", "refuse"))
+    path = Path(path)
+    try:
+        parts, checksums = _parts(path)
+    except OSError as error:
+        raise ValueError(f"{error.filename or path} cannot be read: {error.strerror}") from None
+    if "test" not in parts:
+        by_label = [[one for one in parts["train"] if one.label == label] for label in (0, 1)]
+        parts["test"] = [one for rows in by_label for one in rows[4::5]]
+        aside = {one.place for one in parts["test"]}
+        parts["train"] = [one for one in parts["train"] if one.place not in aside]
+    for part in PARTS:
+        if len({review.label for review in parts[part]}) < 2:
+            raise ValueError(f"{path}: the {part} part must hold reviews of both labels, 0 and 1")
+    train, test = (_arrays(parts[part], length, longer) for part in PARTS)
+    name = f"reviews in {path.name} ({len(train[1]):,} training, {len(test[1]):,} test reviews)"
+    return Texts(*train, *test, name, checksums)
+
+
+def ids(text: bytes, length: int, /) -> Int[np.ndarray, " t"]:
+    """The first bytes of a text as ids, padded with 0.
+
+    Args:
+        text: The text.
+        length: Number of ids.
+
+    >>> ids(b"ab", 3).tolist()
+    [98, 99, 0]
+    """
+    row = np.zeros(length, np.int32)
+    found = np.frombuffer(text[:length], np.uint8)
+    row[: len(found)] = found.astype(np.int32) + 1
+    return row
+
+
+def _arrays(part: list[Review], length: int, longer: str) -> tuple[np.ndarray, np.ndarray]:
+    for review in part:
+        if longer == "refuse" and len(review.text) > length:
+            raise ValueError(
+                f"{review.place}: a review must have at most {length} bytes, one per position of "
+                f"the model, got {len(review.text)}; raise length or let longer reviews be cut"
+            )
+    x = np.stack([ids(review.text, length) for review in part])
+    return x, np.array([review.label for review in part], np.int32)
+
+
+def _parts(path: Path) -> tuple[dict[str, list[Review]], dict[str, str]]:
+    if path.name.lower().endswith(PICKLES):
+        raise ValueError(
+            f"{path} is a pickle or may hold one, and a pickle can run programs: it is never "
+            'loaded; write {"text": ..., "label": 0 or 1} on each line of a .jsonl file instead'
+        )
+    if path.is_dir():
+        return _folder(path)
+    if not path.exists():
+        raise ValueError(f"data must be {LAYOUTS}, got {path}, which does not exist")
+    if path.name.endswith((".tar.gz", ".tgz", ".tar")):
+        return _labelled_files(path, _members(path))
+    return {"train": _lines(path)}, {path.name: _sha256(path.read_bytes())}
+
+
+def _folder(path: Path) -> tuple[dict[str, list[Review]], dict[str, str]]:
+    for root in (path, path / "aclImdb"):
+        if (root / "train").is_dir():
+            files = (file for part in PARTS for file in sorted((root / part).rglob("*.txt")))
+            named = ((file.relative_to(root).as_posix(), file.read_bytes()) for file in files)
+            return _labelled_files(path, named)
+    found = {
+        part: sorted(
+            file
+            for file in path.iterdir()
+            if part in file.name and file.name.endswith((".jsonl", ".jsonl.gz", ".tsv"))
+        )
+        for part in PARTS
+    }
+    for part, files in found.items():
+        if len(files) != 1:
+            names = ", ".join(file.name for file in files) or "none"
+            raise ValueError(
+                f"{path}: data must be {LAYOUTS}; of files with {part!r} in their name one is "
+                f"needed, got {names}"
+            )
+    checksums = {files[0].name: _sha256(files[0].read_bytes()) for files in found.values()}
+    return {part: _lines(files[0]) for part, files in found.items()}, checksums
+
+
+def _labelled_files(
+    path: Path, files: Iterator[tuple[str, bytes]]
+) -> tuple[dict[str, list[Review]], dict[str, str]]:
+    """Reviews of {train,test}/{pos,neg}/*.txt; those without a label, in unsup, are left out."""
+    labels = {"pos": 1, "neg": 0}
+    parts: dict[str, list[Review]] = {part: [] for part in PARTS}
+    digest = hashlib.sha256()
+    for name, content in files:
+        steps = PurePosixPath(name).parts
+        if len(steps) < 3 or steps[-2] == "unsup" or steps[-3] not in PARTS:
+            continue
+        place = f"{path}: {name}"
+        if steps[-2] not in labels:
+            raise ValueError(f"{place}: a label must be pos or neg, got {steps[-2]!r}")
+        parts[steps[-3]].append(_review(place, content, labels[steps[-2]]))
+        digest.update(f"{'/'.join(steps[-3:])}\0{len(content)}\0".encode() + content)
+    return parts, {path.name: digest.hexdigest()}
+
+
+def _members(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Names and contents of the text files in a tar archive, which is never unpacked."""
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                steps = PurePosixPath(member.name)
+                if steps.is_absolute() or ".." in steps.parts or "\\" in member.name:
+                    raise ValueError(
+                        f"{path}: the member {member.name!r} leads out of the archive; "
+                        "take the archive from its first source"
+                    )
+                if member.isfile() and steps.suffix == ".txt":
+                    content = archive.extractfile(member)
+                    yield member.name, content.read() if content else b""
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path} is cut short or damaged: {error}; copy it again") from None
+
+
+def _lines(path: Path) -> list[Review]:
+    """Reviews of a .jsonl, .jsonl.gz or .tsv file, one a line."""
+    if not path.name.endswith((".jsonl", ".jsonl.gz", ".tsv")):
+        raise ValueError(f"data must be {LAYOUTS}, got {path}")
+    content = path.read_bytes()
+    if path.name.endswith(".gz"):
+        try:
+            content = gzip.decompress(content)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise ValueError(f"{path} is cut short or damaged: {error}; copy it again") from None
+    lines = content.split(b"\n")
+    if lines[-1].strip() == b"":
+        lines.pop()
+    read = _from_tsv if path.name.endswith(".tsv") else _from_json
+    heading = path.name.endswith(".tsv") and lines and lines[0].split(b"\t")[0] == b"label"
+    return [
+        read(f"{path}, line {number}", line)
+        for number, line in enumerate(lines, 1)
+        if not (heading and number == 1)
+    ]
+
+
+def _from_json(place: str, line: bytes) -> Review:
+    try:
+        row: Any = json.loads(line)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{place}: {_undecodable(error)}") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{place} must be a JSON object, got {error}") from None
+    if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+        raise ValueError(f'{place} must be a JSON object {{"text": "...", "label": 0 or 1}}')
+    label = row.get("label")
+    if isinstance(label, bool) or label not in (0, 1):
+        raise ValueError(f"{place}: a label must be 0 or 1, got {label!r}")
+    try:
+        return _review(place, row["text"].encode(), int(label))
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{place}: the text is no UTF-8: {error.reason}; mend it") from None
+
+
+def _from_tsv(place: str, line: bytes) -> Review:
+    label, tab, text = line.rstrip(b"\r").partition(b"\t")
+    if not tab:
+        raise ValueError(f"{place} must be a label, a tab and a text, got no tab")
+    word = label.decode("utf-8", "backslashreplace").strip()
+    if word not in LABELS:
+        raise ValueError(f"{place}: a label must be 0 or 1, got {word[:40]!r}")
+    return _review(place, text, LABELS[word])
+
+
+def _review(place: str, text: bytes, label: int) -> Review:
+    try:
+        empty = not text.decode("utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{place}: {_undecodable(error)}") from None
+    if empty:
+        raise ValueError(f"{place}: the review is empty; leave it out")
+    return Review(place, text, label)
+
+
+def _undecodable(error: UnicodeDecodeError) -> str:
+    return (
+        f"byte {error.start + 1} of the review, 0x{error.object[error.start]:02x}, is no UTF-8; "
+        "convert the file to UTF-8"
+    )
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
