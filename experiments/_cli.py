@@ -13,7 +13,9 @@ __all__ = ["EXPERIMENTS", "Outcome", "main"]
 
 EXPERIMENTS = {
     "depth_limit": "experiments.global_convergence.depth_limit",
+    "pathfinder": "experiments.attention_kernels.pathfinder",
     "pde": "experiments.global_convergence.pde",
+    "text": "experiments.attention_kernels.text",
     "vit_heads": "experiments.global_convergence.vit_heads",
     "weight_decay": "experiments.global_convergence.weight_decay",
     "width_limit": "experiments.global_convergence.width_limit",

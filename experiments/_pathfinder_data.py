@@ -35,8 +35,10 @@ class _Row(NamedTuple):
     label: int
 
 
-def generated(seed: int = 0, /, *, images: int, test_images: int, **options: Any) -> Images:
-    """Images of our own generator.
+def generated(
+    seed: int = 0, /, *, images: int, test_images: int, **options: Any
+) -> tuple[Images, float]:
+    """Images of our own generator, and the test accuracy that the dots' distance alone gives.
 
     Args:
         seed: Seed of all of them.
@@ -44,19 +46,28 @@ def generated(seed: int = 0, /, *, images: int, test_images: int, **options: Any
         test_images: Test images, drawn after the training images.
         options: Options of ``meanfield.tasks.pathfinder``.
 
-    >>> generated(images=2, test_images=1, dashes=3).x_train.shape
-    (2, 32, 32, 1)
+    >>> generated(images=20, test_images=1, dashes=3)[0].x_train.shape
+    (20, 32, 32, 1)
     """
     drawn = tasks.pathfinder(seed, images + test_images, **options)
     x = (drawn.images[..., None] / np.float32(255)).astype(np.float32)
     raw = drawn.images.tobytes() + drawn.labels.astype("<i4").tobytes()
     size, dashes = drawn.images.shape[1], drawn.paths.shape[2]
-    return Images(
+    found = Images(
         *(x[:images], drawn.labels[:images], x[images:], drawn.labels[images:]),
         name=f"Pathfinder {size} × {size}, paths of {dashes} dashes, our own generator "
         f"({images:,} training, {test_images:,} test images)",
         sha256=hashlib.sha256(raw).hexdigest(),
     )
+    away = np.linalg.norm((drawn.dots[:, 0] - drawn.dots[:, 1]).astype(float), axis=1)
+    return found, _by_distance(away, drawn.labels, images)
+
+
+def _by_distance(away: np.ndarray, labels: np.ndarray, images: int) -> float:
+    """Test accuracy of the commoner label at each whole distance of the training images."""
+    bins = away.astype(int)
+    votes = np.bincount(bins[:images], weights=2.0 * labels[:images] - 1, minlength=bins.max() + 1)
+    return float(np.mean((votes[bins[images:]] > 0) == (labels[images:] == 1)))
 
 
 def pathfinder_images(path: Path, /, *, images: int, test_images: int) -> Images:

@@ -5,8 +5,8 @@
     .tsv      a file, or a folder of *train*.tsv and *test*.tsv: label, tab, text
 
 A byte b becomes the id b + 1; 0 is padding. Labels are 1 (positive) and 0. Reviews longer than
-``length`` bytes are cut, as in the Long Range Arena, or refused. Of a single file every fifth review
-of each label is set aside as a test part.
+``length`` bytes are cut, as in the Long Range Arena, or refused. Of a single file every fifth
+review of each label is set aside as a test part.
 
 One trap: a folder with one unreadable review is refused as a whole; a silent gap would change the
 data without changing their name.
@@ -18,22 +18,20 @@ References:
 
 import gzip
 import hashlib
-import json
 import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 
+from experiments._reviews import LAYOUTS, Review, file_reviews, review
 from meanfield import checks
 
 PARTS = ("train", "test")
 PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".joblib", ".npy")
-LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
-LAYOUTS = "an aclImdb folder or .tar.gz, or .jsonl, .jsonl.gz or .tsv files"
 
 
 class Texts(NamedTuple):
@@ -54,14 +52,6 @@ class Texts(NamedTuple):
     y_test: Int[np.ndarray, " k"]
     name: str
     checksums: dict[str, str]
-
-
-class Review(NamedTuple):
-    """One review, and where it stands, for a message."""
-
-    place: str
-    text: bytes
-    label: int
 
 
 def reviews(path: Path, /, *, length: int, longer: str = "cut") -> Texts:
@@ -92,7 +82,7 @@ def reviews(path: Path, /, *, length: int, longer: str = "cut") -> Texts:
         aside = {one.place for one in parts["test"]}
         parts["train"] = [one for one in parts["train"] if one.place not in aside]
     for part in PARTS:
-        if len({review.label for review in parts[part]}) < 2:
+        if len({one.label for one in parts[part]}) < 2:
             raise ValueError(f"{path}: the {part} part must hold reviews of both labels, 0 and 1")
     train, test = (_arrays(parts[part], length, longer) for part in PARTS)
     name = f"reviews in {path.name} ({len(train[1]):,} training, {len(test[1]):,} test reviews)"
@@ -115,15 +105,37 @@ def ids(text: bytes, length: int, /) -> Int[np.ndarray, " t"]:
     return row
 
 
+def some(texts: Texts, /, *, reviews: int, test_reviews: int) -> Texts:
+    """At most so many of the reviews, drawn at random once and for all.
+
+    Args:
+        texts: All reviews.
+        reviews: Training reviews at most.
+        test_reviews: Test reviews at most.
+
+    >>> some(Texts(*[np.arange(4)] * 4, "four", {}), reviews=2, test_reviews=9).y_train.shape
+    (2,)
+    """
+    rng = np.random.default_rng(0)
+    train = rng.permutation(len(texts.y_train))[:reviews]
+    test = rng.permutation(len(texts.y_test))[:test_reviews]
+    return texts._replace(
+        x_train=texts.x_train[train],
+        y_train=texts.y_train[train],
+        x_test=texts.x_test[test],
+        y_test=texts.y_test[test],
+    )
+
+
 def _arrays(part: list[Review], length: int, longer: str) -> tuple[np.ndarray, np.ndarray]:
-    for review in part:
-        if longer == "refuse" and len(review.text) > length:
+    for one in part:
+        if longer == "refuse" and len(one.text) > length:
             raise ValueError(
-                f"{review.place}: a review must have at most {length} bytes, one per position of "
-                f"the model, got {len(review.text)}; raise length or let longer reviews be cut"
+                f"{one.place}: a review must have at most {length} bytes, one per position of "
+                f"the model, got {len(one.text)}; raise length or let longer reviews be cut"
             )
-    x = np.stack([ids(review.text, length) for review in part])
-    return x, np.array([review.label for review in part], np.int32)
+    x = np.stack([ids(one.text, length) for one in part])
+    return x, np.array([one.label for one in part], np.int32)
 
 
 def _parts(path: Path) -> tuple[dict[str, list[Review]], dict[str, str]]:
@@ -138,7 +150,7 @@ def _parts(path: Path) -> tuple[dict[str, list[Review]], dict[str, str]]:
         raise ValueError(f"data must be {LAYOUTS}, got {path}, which does not exist")
     if path.name.endswith((".tar.gz", ".tgz", ".tar")):
         return _labelled_files(path, _members(path))
-    return {"train": _lines(path)}, {path.name: _sha256(path.read_bytes())}
+    return {"train": file_reviews(path)}, {path.name: _sha256(path.read_bytes())}
 
 
 def _folder(path: Path) -> tuple[dict[str, list[Review]], dict[str, str]]:
@@ -163,7 +175,7 @@ def _folder(path: Path) -> tuple[dict[str, list[Review]], dict[str, str]]:
                 f"needed, got {names}"
             )
     checksums = {files[0].name: _sha256(files[0].read_bytes()) for files in found.values()}
-    return {part: _lines(files[0]) for part, files in found.items()}, checksums
+    return {part: file_reviews(files[0]) for part, files in found.items()}, checksums
 
 
 def _labelled_files(
@@ -180,7 +192,7 @@ def _labelled_files(
         place = f"{path}: {name}"
         if steps[-2] not in labels:
             raise ValueError(f"{place}: a label must be pos or neg, got {steps[-2]!r}")
-        parts[steps[-3]].append(_review(place, content, labels[steps[-2]]))
+        parts[steps[-3]].append(review(place, content, labels[steps[-2]]))
         digest.update(f"{'/'.join(steps[-3:])}\0{len(content)}\0".encode() + content)
     return parts, {path.name: digest.hexdigest()}
 
@@ -201,73 +213,6 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
                     yield member.name, content.read() if content else b""
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{path} is cut short or damaged: {error}; copy it again") from None
-
-
-def _lines(path: Path) -> list[Review]:
-    """Reviews of a .jsonl, .jsonl.gz or .tsv file, one a line."""
-    if not path.name.endswith((".jsonl", ".jsonl.gz", ".tsv")):
-        raise ValueError(f"data must be {LAYOUTS}, got {path}")
-    content = path.read_bytes()
-    if path.name.endswith(".gz"):
-        try:
-            content = gzip.decompress(content)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ValueError(f"{path} is cut short or damaged: {error}; copy it again") from None
-    lines = content.split(b"\n")
-    if lines[-1].strip() == b"":
-        lines.pop()
-    read = _from_tsv if path.name.endswith(".tsv") else _from_json
-    heading = path.name.endswith(".tsv") and lines and lines[0].split(b"\t")[0] == b"label"
-    return [
-        read(f"{path}, line {number}", line)
-        for number, line in enumerate(lines, 1)
-        if not (heading and number == 1)
-    ]
-
-
-def _from_json(place: str, line: bytes) -> Review:
-    try:
-        row: Any = json.loads(line)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{place}: {_undecodable(error)}") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{place} must be a JSON object, got {error}") from None
-    if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-        raise ValueError(f'{place} must be a JSON object {{"text": "...", "label": 0 or 1}}')
-    label = row.get("label")
-    if isinstance(label, bool) or label not in (0, 1):
-        raise ValueError(f"{place}: a label must be 0 or 1, got {label!r}")
-    try:
-        return _review(place, row["text"].encode(), int(label))
-    except UnicodeEncodeError as error:
-        raise ValueError(f"{place}: the text is no UTF-8: {error.reason}; mend it") from None
-
-
-def _from_tsv(place: str, line: bytes) -> Review:
-    label, tab, text = line.rstrip(b"\r").partition(b"\t")
-    if not tab:
-        raise ValueError(f"{place} must be a label, a tab and a text, got no tab")
-    word = label.decode("utf-8", "backslashreplace").strip()
-    if word not in LABELS:
-        raise ValueError(f"{place}: a label must be 0 or 1, got {word[:40]!r}")
-    return _review(place, text, LABELS[word])
-
-
-def _review(place: str, text: bytes, label: int) -> Review:
-    try:
-        empty = not text.decode("utf-8").strip()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{place}: {_undecodable(error)}") from None
-    if empty:
-        raise ValueError(f"{place}: the review is empty; leave it out")
-    return Review(place, text, label)
-
-
-def _undecodable(error: UnicodeDecodeError) -> str:
-    return (
-        f"byte {error.start + 1} of the review, 0x{error.object[error.start]:02x}, is no UTF-8; "
-        "convert the file to UTF-8"
-    )
 
 
 def _sha256(content: bytes) -> str:

@@ -146,8 +146,18 @@ def test_npz_members_that_lead_out(tmp_path):
 
 def test_generated_images_are_the_generator_s():
     """Closed form: the first images train, the next ones test."""
-    found = _pathfinder_data.generated(4, images=6, test_images=2, dashes=3, distractors=1)
+    found, dots = _pathfinder_data.generated(4, images=6, test_images=2, dashes=3, distractors=1)
     drawn = tasks.pathfinder(4, 8, dashes=3, distractors=1)
     np.testing.assert_array_equal(found.x_test[..., 0], np.float32(drawn.images[6:]) / 255)
     np.testing.assert_array_equal(found.y_train, drawn.labels[:6])
     assert "our own generator" in found.name
+    assert 0 <= dots <= 1
+
+
+def test_the_distance_of_the_dots_alone():
+    """Closed form: a label that is the distance's parity is told, a coin is not."""
+    rng = np.random.default_rng(0)
+    away = rng.uniform(0, 20, 4000)
+    assert _pathfinder_data._by_distance(away, away.astype(int) % 2, 3000) == 1.0
+    coin = _pathfinder_data._by_distance(away, rng.integers(0, 2, 4000), 3000)
+    assert abs(coin - 0.5) < 4 * 0.5 / np.sqrt(1000)

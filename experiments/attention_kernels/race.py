@@ -1,0 +1,264 @@
+r"""Two attention kernels trained on one task, several seeds side by side.
+
+The model of Song et al. 2024: a Transformer of 2 layers, token dimension 64, 2 heads of dimension
+32, 128 feed-forward neurons, learned positions, mean pooling and a linear readout to two classes,
+in the standard parametrisation: plain sums over heads, neurons and layers, no layer norm.
+
+    softmax    S = softmax(Q K^T / sqrt(k))
+    gaussian   S_ab = exp(-c |q_a - k_b|^2 / sqrt(k)),   c = 1/2, rows not normalised
+
+Seed s has the same initial parameters and the same minibatches under both kernels, so kernels are
+compared within each seed. All seeds of a kernel train in one program, along an axis of their own.
+
+One trap: the unnormalised kernel sums over all tokens, so longer sequences give larger updates,
+where softmax takes means.
+
+References:
+    Song et al. 2024, arXiv 2411.07538, Section 5.
+"""
+
+import dataclasses
+import functools
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from tqdm import tqdm
+
+from experiments._together import side_by_side
+from meanfield import checks, flow, nn
+
+KERNELS = ("softmax", "gaussian")
+MEASURED_AT_ONCE = 64
+"""Samples measured at once, where the training is not in chunks."""
+
+
+class Task(NamedTuple):
+    """What is trained on: samples, labels, and the way from a sample to tokens.
+
+    Attributes:
+        embedding: From a sample to tokens.
+        x_train: Training samples.
+        y_train: Their labels.
+        x_test: Test samples.
+        y_test: Their labels.
+    """
+
+    embedding: nn.Embedding
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training:
+    """The fields that both experiments share; each sets its own defaults."""
+
+    seeds: int = 3
+    """Independent initial parameters and orders of the data, each under both kernels."""
+    depth: int = 2
+    """Layers."""
+    dim: int = 64
+    """Token dimension."""
+    heads: int = 2
+    """Heads of each layer."""
+    head_dim: int = 32
+    """Head dimension."""
+    neurons: int = 128
+    """Feed-forward neurons of each layer."""
+    bandwidth: float = 0.5
+    """Bandwidth c of the Gaussian kernel."""
+    normalize: bool = False
+    """Whether rows of the Gaussian kernel are divided by their sum."""
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    """Optimiser."""
+    momentum: float = 0.0
+    """Momentum of SGD."""
+    learning_rate: float = 1e-3
+    """Greatest learning rate."""
+    warmup: int = 0
+    """Steps over which the learning rate rises from 0."""
+    clip: float = 1.0
+    """Greatest norm of a gradient; longer ones are shortened."""
+    batch: int = 16
+    """Samples of a step."""
+    steps: int = 1000
+    """Steps of training."""
+    saves: int = 21
+    """Times at which losses and accuracies are measured, both ends included."""
+    chunk: int | None = None
+    """Samples of a step handled at once; sets memory and nothing else."""
+    measured: int = 256
+    """Training samples on which the training loss is measured."""
+
+    def __post_init__(self) -> None:
+        """Refuses what no run could have."""
+        for name in ("depth", "dim", "heads", "head_dim", "neurons", "batch", "measured"):
+            checks.count(name, getattr(self, name))
+        for name in ("bandwidth", "learning_rate", "clip"):
+            checks.positive(name, getattr(self, name))
+        checks.count("seeds", self.seeds, least=2)
+        checks.count("saves", self.saves, least=3)
+        checks.count("warmup", self.warmup, least=0)
+        checks.count("chunk", self.chunk if self.chunk is not None else 1)
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must be in [0, 1), got {self.momentum}")
+        if checks.count("steps", self.steps) % (self.saves - 1):
+            raise ValueError(
+                f"steps must be a multiple of saves - 1 = {self.saves - 1}, got {self.steps}"
+            )
+
+
+def curves(config: Training, task: Task, *, progress: bool) -> dict[str, np.ndarray]:
+    """Losses and accuracies [kernel, seed, time] of both kernels; after a divergence, NaN.
+
+    Args:
+        config: The training.
+        task: What to train on.
+        progress: Whether to show how far it is.
+    """
+    if len(task.y_train) < config.batch:
+        raise ValueError(
+            f"batch must be at most the {len(task.y_train)} training samples, got {config.batch}"
+        )
+
+    def train(kernel: str) -> dict[str, np.ndarray]:
+        model = model_of(config, task.embedding, kernel)
+        return trained(config, task, model, label=kernel if progress else None)
+
+    runs = side_by_side(train, KERNELS)
+    every = {name: np.stack([run[name] for run in runs]) for name in runs[0]}
+    times = np.linspace(0, config.steps, config.saves).round().astype(int)
+    return {"steps": times, "epochs": times * config.batch / len(task.y_train), **every}
+
+
+def model_of(config: Training, embedding: nn.Embedding, kernel: str) -> nn.Model:
+    """The Transformer under one kernel.
+
+    Args:
+        config: Its sizes.
+        embedding: From a sample to tokens.
+        kernel: ``"softmax"`` or ``"gaussian"``.
+    """
+    weights = (
+        nn.softmax()
+        if kernel == "softmax"
+        else nn.gaussian(config.bandwidth, normalize=config.normalize)
+    )
+    network = nn.network(
+        (
+            nn.attention(dim=config.dim, head_dim=config.head_dim, kernel=weights),
+            nn.mlp(dim=config.dim),
+        ),
+        depth=config.depth,
+        scaling=nn.scaling.standard(),
+    )
+    return nn.model(embedding, network, nn.class_read(dim=config.dim, classes=2, pool="mean"))
+
+
+def trained(
+    config: Training, task: Task, model: Any, *, label: str | None = None
+) -> dict[str, np.ndarray]:
+    """Losses and accuracies [seed, time] of one model.
+
+    Args:
+        config: The training.
+        task: What to train on.
+        model: The model, with ``init`` and ``apply``.
+        label: What the progress bar is called; none without.
+    """
+    optimizer = _optimizer(config)
+    keys = jax.vmap(jax.random.key)(jnp.arange(1, config.seeds + 1))
+    theta = jax.vmap(lambda key: model.init(key, width=(config.heads, config.neurons)))(keys)
+    carry = (theta, jax.vmap(optimizer.init)(theta))
+    data, test = _on_device(task.x_train, task.y_train), _on_device(task.x_test, task.y_test)
+    train = (data[0][: config.measured], data[1][: config.measured])
+    advance = jax.jit(functools.partial(_segment, model, optimizer, config))
+    each = functools.partial(_measured, model, config.chunk or MEASURED_AT_ONCE)
+    measure = jax.jit(jax.vmap(each, in_axes=(0, None, None)))
+    rows = [measure(theta, train, test)]
+    batches = _batches(config, len(task.y_train))
+    for indices in tqdm(batches, desc=label, disable=label is None, leave=False):
+        carry = advance(data, carry, indices=jnp.asarray(indices))
+        rows.append(measure(carry[0], train, test))
+    return {name: np.stack([np.asarray(row[name]) for row in rows], axis=-1) for name in rows[0]}
+
+
+def _on_device(samples: np.ndarray, labels: np.ndarray) -> tuple[jax.Array, jax.Array]:
+    return jnp.asarray(samples), jnp.asarray(labels)
+
+
+def _optimizer(config: Training) -> optax.GradientTransformation:
+    rate: Any = config.learning_rate
+    if config.warmup:
+        # One cycle: up over the warm-up, then down to 0 as a cosine.
+        rate = optax.warmup_cosine_decay_schedule(
+            0.0, config.learning_rate, config.warmup, max(config.steps, config.warmup + 1)
+        )
+    rule = (
+        optax.adam(rate)
+        if config.optimizer == "adam"
+        else optax.sgd(rate, momentum=config.momentum or None)
+    )
+    return optax.chain(optax.clip_by_global_norm(config.clip), rule)
+
+
+def _segment(
+    model: Any,
+    optimizer: optax.GradientTransformation,
+    config: Training,
+    data: tuple[jax.Array, jax.Array],
+    carry: tuple,
+    /,
+    *,
+    indices: jax.Array,
+) -> tuple:
+    """Steps of all seeds, each on minibatches of its own."""
+
+    def one(theta: Any, state: Any, chosen: jax.Array) -> tuple[Any, Any]:
+        risk = flow.empirical_risk(
+            model.apply, data[0][chosen], data[1][chosen], loss="cross_entropy", chunk=config.chunk
+        )
+        updates, state = optimizer.update(jax.grad(risk)(theta), state, theta)
+        return optax.apply_updates(theta, updates), state
+
+    def step(carry: tuple, chosen: jax.Array) -> tuple[tuple, None]:
+        theta, state = carry
+        return jax.vmap(one)(theta, state, chosen), None
+
+    return jax.lax.scan(step, carry, indices)[0]
+
+
+def _measured(model: Any, chunk: int, theta: Any, train: tuple, test: tuple) -> dict:
+    """Losses and test accuracy of one seed."""
+
+    def logits(x: jax.Array) -> jax.Array:
+        return jax.lax.map(lambda sample: model.apply(theta, sample), x, batch_size=chunk)
+
+    def loss(found: jax.Array, labels: jax.Array) -> jax.Array:
+        return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(found, labels))
+
+    found = logits(test[0])
+    right = jnp.mean((jnp.argmax(found, axis=-1) == test[1]).astype(found.dtype))
+    # What is not finite has no class: it counts as diverged and not as wrong.
+    accuracy = jnp.where(jnp.all(jnp.isfinite(found)), right, jnp.nan)
+    return {
+        "train_loss": loss(logits(train[0]), train[1]),
+        "test_loss": loss(found, test[1]),
+        "accuracy": accuracy,
+    }
+
+
+def _batches(config: Training, samples: int) -> np.ndarray:
+    """Numbers of samples [segment, step, seed, batch]: each seed goes through its own epochs."""
+    needed = config.steps * config.batch
+    rows = []
+    for seed in range(1, config.seeds + 1):
+        rng = np.random.default_rng(seed)
+        epochs = -(-needed // samples)
+        rows.append(np.concatenate([rng.permutation(samples) for _ in range(epochs)])[:needed])
+    every = np.stack(rows, axis=1).reshape(config.saves - 1, -1, config.batch, config.seeds)
+    return every.transpose(0, 1, 3, 2).astype(np.int32)

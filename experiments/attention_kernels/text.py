@@ -1,0 +1,100 @@
+r"""Byte-level reviews under softmax and Gaussian attention, trained by SGD.
+
+Text classification of Song et al. 2024: which kernel reaches the higher test accuracy, and faster?
+The model, and what is compared, are in :mod:`experiments.attention_kernels.race`.
+
+One trap: without ``--data`` the reviews are synthetic. They say whether both kernels train, and
+nothing about natural language.
+
+References:
+    Song et al. 2024, arXiv 2411.07538, Section 5.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+from experiments import _byte_sentiment, _text_data
+from experiments._cli import Outcome
+from experiments.attention_kernels import race, race_facts, race_report
+from meanfield import checks, nn
+
+SUMMARY = "Byte-level reviews under softmax and Gaussian attention, by SGD (Song, Section 5)."
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(race.Training):
+    """Byte-level reviews under both kernels."""
+
+    learning_rate: float = 0.1
+    """Greatest learning rate."""
+    length: int = 96
+    """Bytes of a review, and positions of the model."""
+    longer: Literal["cut", "refuse"] = "cut"
+    """What becomes of longer reviews."""
+    reviews: int = 8000
+    """Training reviews used at most."""
+    test_reviews: int = 1000
+    """Test reviews used at most."""
+
+    def __post_init__(self) -> None:
+        """Refuses what no run could have."""
+        super().__post_init__()
+        for name in ("length", "reviews", "test_reviews"):
+            checks.count(name, getattr(self, name))
+
+
+PRESETS = {
+    "tiny": Config(
+        dim=8, head_dim=4, neurons=8, seeds=2, length=32, reviews=64, test_reviews=40, batch=8,
+        steps=16, saves=5, measured=32,
+    ),
+    "default": Config(),
+    "paper": Config(
+        length=4000, reviews=25_000, test_reviews=25_000, batch=32, steps=50_000, saves=51,
+        warmup=80, chunk=8, measured=2000,
+    ),
+}  # fmt: skip
+
+
+def run(config: Config, *, data: Path | None, out_dir: Path, progress: bool) -> Outcome:
+    """Trains both kernels from every seed, draws and reports."""
+    if config == PRESETS["paper"] and data is None:
+        raise ValueError(
+            "the paper preset needs --data with reviews, got none; "
+            "the default preset runs on synthetic ones"
+        )
+    texts = _texts(config, data)
+    task = race.Task(
+        nn.byte_text(length=config.length, dim=config.dim),
+        *(texts.x_train, texts.y_train, texts.x_test, texts.y_test),
+    )
+    arrays = race.curves(config, task, progress=progress)
+    facts = race_facts.facts(arrays, test_samples=len(task.y_test))
+    baseline = ("counts of bytes alone", _byte_sentiment.letter_accuracy(texts))
+    race_report.draw(arrays, out_dir / "curves.png", baseline=baseline)
+    cut = (texts.x_train[:, -1] != 0).mean()
+    return Outcome(
+        arrays=arrays,
+        report=race_report.report(
+            *(arrays, facts, config),
+            title="Byte-level reviews under softmax and Gaussian attention",
+            task="IMDb reviews, SGD",
+            setting=f"Data: {texts.name}, {len(task.y_train):,} and {len(task.y_test):,} of them "
+            f"used, as {config.length} bytes each: {100 * cut:.0f} % of the training reviews fill "
+            "them all and may be cut. The paper uses the Long Range Arena's lengths.",
+            baseline=baseline,
+        ),
+        summary=race_report.summary(arrays, facts, baseline=baseline),
+        data_checksums=texts.checksums,
+        seeds=list(range(1, config.seeds + 1)),
+    )
+
+
+def _texts(config: Config, data: Path | None) -> _text_data.Texts:
+    if data is None:
+        return _byte_sentiment.byte_sentiment(
+            reviews=config.reviews, test_reviews=config.test_reviews, length=config.length
+        )
+    texts = _text_data.reviews(data, length=config.length, longer=config.longer)
+    return _text_data.some(texts, reviews=config.reviews, test_reviews=config.test_reviews)
