@@ -9,6 +9,7 @@ Trap: on log-log axes a law of two terms has a slope between their exponents, eq
 
 from meanfield.rates.laws import LawFit, law_fit
 from meanfield.rates.limit import WidthLimit, infinite_width
+from meanfield.rates.proportions import Share, paired_difference, success_share
 from meanfield.rates.ranking import Evidence, Ranking, law_ranking
 from meanfield.rates.slopes import Band, Fit, band, log_log_slope
 from meanfield.rates.terms import LAWS, Law, Term
@@ -21,6 +22,7 @@ __all__ = [
     "Law",
     "LawFit",
     "Ranking",
+    "Share",
     "Term",
     "WidthLimit",
     "band",
@@ -28,4 +30,6 @@ __all__ = [
     "law_fit",
     "law_ranking",
     "log_log_slope",
+    "paired_difference",
+    "success_share",
 ]
