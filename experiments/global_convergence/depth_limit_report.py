@@ -53,7 +53,9 @@ def _draw_fluctuation(arrays: dict[str, Any], facts: Facts, path: Path) -> None:
         for depth, color in zip(depths, plots.sequential_colors(len(depths)), strict=True):
             kept = errors["depths"] == depth
             # Side by side, or the bars of one width hide one another.
-            beside = errors["widths"][kept] * 1.05 ** (np.sum(depths < depth) - len(depths) / 2)
+            beside = errors["widths"][kept] * 1.05 ** (
+                np.sum(depths < depth) - (len(depths) - 1) / 2
+            )
             _points(by_width, beside, errors["predictions"][:, kept], color, f"{depth:g}")
             _points(collapsed, variable[kept], errors["predictions"][:, kept], color, "")
         fit = facts.couplings[name].predictions

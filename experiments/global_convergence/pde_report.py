@@ -100,6 +100,7 @@ def _draw_equation(arrays: dict[str, Any], facts: Facts, path: Path) -> None:
     plots.draw_curves(
         energy, times, arrays["energy"][None], label="density on the grid", color=PARTICLES
     )
+    energy.lines[-1].set_linestyle("--")
     energy.set(xlabel="mean-field time τ", ylabel="energy Q")
     plots.draw_legend(energy, beside=False)
     lost, dissipated = arrays["energy"][0] - arrays["energy"], arrays["dissipated"]
