@@ -131,7 +131,9 @@ def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
 def _order(config: Config, problem: in_context.Problem) -> dict[str, np.ndarray]:
     """Error [s x] of tokens and forces at quarters of the depth, against the depth ODE."""
     (block,) = problem.model.network.blocks
-    draw = jax.jit(lambda key: in_context.draw(problem, "path")(key, config.paths, 1).blocks)
+    draw = jax.jit(
+        lambda key: in_context.draw_at_once(problem, "path")(key, config.paths, 1).blocks
+    )
     at = np.array([0.0, 0.25, 0.5, 0.75])
     errors = {"tokens": [], "forces": []}
     for key in jax.random.split(jax.random.key(1), config.draws):
@@ -170,7 +172,7 @@ def _grid(config: Config, problem: in_context.Problem, *, progress: bool) -> dic
 
         wide = measure.replicas(
             jax.random.key(2),
-            in_context.draw(problem, "independent"),
+            in_context.draw_at_once(problem, "independent"),
             run,
             widths=[config.reference_width],
             depths=[*config.depths, config.limit_depth],
@@ -180,7 +182,7 @@ def _grid(config: Config, problem: in_context.Problem, *, progress: bool) -> dic
         grids = {
             coupling: measure.replicas(
                 jax.random.key(seed),
-                in_context.draw(problem, coupling),
+                in_context.draw_at_once(problem, coupling),
                 run,
                 widths=config.widths,
                 depths=config.depths,
@@ -201,7 +203,7 @@ def _solver_error(
     """Change of the predictions of the wide networks at twice the steps, sup over training."""
     finer = measure.replicas(
         jax.random.key(2),
-        in_context.draw(problem, "independent"),
+        in_context.draw_at_once(problem, "independent"),
         in_context.midpoint(problem, ts, steps=2 * config.steps),
         widths=wide.widths[:1],
         depths=wide.depths[:1],

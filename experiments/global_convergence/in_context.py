@@ -9,6 +9,7 @@ References:
     Gao et al. 2024, arXiv 2410.23610; Garg et al., arXiv 2208.01066.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -75,14 +76,23 @@ def problem(
     return Problem(model, law, train.tokens, token_risk, energy, observe)
 
 
-def draw(problem: Problem, coupling: str) -> Callable[[Any, int, int], nn.Theta]:
-    """Parameters from (key, width, depth), as `nn.inits.particles` couples them over depth."""
+def draw(model: nn.Model, coupling: str) -> Callable[[Any, int, int], nn.Theta]:
+    """Parameters from (key, width, depth)."""
+
+    def start(key: Any, width: int, depth: int) -> nn.Theta:
+        deep = dataclasses.replace(model.network, depth=depth)
+        return nn.Theta((), deep.init(key, width=width, coupling=coupling), ())
+
+    return start
+
+
+def draw_at_once(problem: Problem, coupling: str) -> Callable[[Any, int, int], nn.Theta]:
+    """The same law by one draw for all heads, which compiles ten times faster; other numbers."""
     (block,) = problem.model.network.blocks
     one = jax.eval_shape(block.draw, jax.random.key(0))
 
     def start(key: Any, width: int, depth: int) -> nn.Theta:
         layers = depth if coupling == "independent" else 1
-        # One draw for all heads at once compiles ten times faster than one for each.
         many = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct((layers, width, *leaf.shape), leaf.dtype), one
         )

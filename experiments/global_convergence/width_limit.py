@@ -116,7 +116,7 @@ def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
     train = _training(
         both, config.together, config, times, records, name="heads" if progress else None
     )
-    draw = in_context.draw(problem, "independent")
+    draw = in_context.draw(problem.model, "independent")
     every = (*config.widths, config.reference)
     nested = measure.replicas(jax.random.key(1), draw, train, widths=every, **options)
     anew = measure.replicas(

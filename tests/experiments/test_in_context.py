@@ -16,7 +16,7 @@ PROBLEM = in_context.problem(
 @pytest.mark.parametrize("coupling", ["independent", "path"])
 def test_heads_are_draws_from_their_law(coupling):
     """Theorem: mean 0.3 and variance gain^2 / fan-in, to 4 s.e.; layers are equal for paths."""
-    (heads,) = in_context.draw(PROBLEM, coupling)(jax.random.key(0), 20_000, 2).blocks
+    (heads,) = in_context.draw_at_once(PROBLEM, coupling)(jax.random.key(0), 20_000, 2).blocks
     for leaf, fan_in in zip(heads, (3, 3, 3, 2), strict=True):
         assert leaf.shape[:2] == (2, 20_000)
         std = 0.5 * fan_in**-0.5
@@ -29,7 +29,7 @@ def test_heads_are_draws_from_their_law(coupling):
 
 def test_the_token_risk_is_the_risk():
     """Independent way: the risk of the model, from the last tokens of the same network."""
-    theta = in_context.draw(PROBLEM, "independent")(jax.random.key(1), 4, 2)
+    theta = in_context.draw_at_once(PROBLEM, "independent")(jax.random.key(1), 4, 2)
     apply = jax.vmap(PROBLEM.model.network.apply, in_axes=(None, 0))
     found = PROBLEM.token_risk(apply(theta.blocks, PROBLEM.tokens))
     np.testing.assert_allclose(found, PROBLEM.observe(theta).risk, rtol=round_off())
@@ -38,7 +38,7 @@ def test_the_token_risk_is_the_risk():
 def test_repeated_heads_are_the_same_network():
     """Invariance: a network is the measure of its heads, and so is its training."""
     keys = jax.random.split(jax.random.key(2), 3)
-    thetas = jax.vmap(lambda key: in_context.draw(PROBLEM, "path")(key, 2, 2))(keys)
+    thetas = jax.vmap(lambda key: in_context.draw_at_once(PROBLEM, "path")(key, 2, 2))(keys)
     flows = in_context.midpoint(PROBLEM, np.array([0.0, 0.2, 0.4]), steps=2)
     own, wide = flows(thetas), flows(in_context.repeated(thetas, 6))
     assert own.predictions.shape == (3, 3, 4)
