@@ -183,7 +183,8 @@ def trained(
     batches = _batches(config, len(task.y_train))
     for indices in tqdm(batches, desc=label, disable=label is None, leave=False):
         carry = advance(data, carry, indices=jnp.asarray(indices))
-        rows.append(measure(carry[0], train, test))
+        # Fetched at once: steps are queued, and the bar would run ahead of them.
+        rows.append(jax.device_get(measure(carry[0], train, test)))
     return {name: np.stack([np.asarray(row[name]) for row in rows], axis=-1) for name in rows[0]}
 
 
@@ -241,14 +242,15 @@ def _measured(model: Any, chunk: int, theta: Any, train: tuple, test: tuple) -> 
     def loss(found: jax.Array, labels: jax.Array) -> jax.Array:
         return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(found, labels))
 
-    found = logits(test[0])
+    # One loop for both parts compiles once.
+    both = logits(jnp.concatenate([train[0], test[0]]))
+    found = both[len(train[0]) :]
     right = jnp.mean((jnp.argmax(found, axis=-1) == test[1]).astype(found.dtype))
-    # What is not finite has no class: it counts as diverged and not as wrong.
-    accuracy = jnp.where(jnp.all(jnp.isfinite(found)), right, jnp.nan)
     return {
-        "train_loss": loss(logits(train[0]), train[1]),
+        "train_loss": loss(both[: len(train[0])], train[1]),
         "test_loss": loss(found, test[1]),
-        "accuracy": accuracy,
+        # What is not finite has no class: it counts as diverged and not as wrong.
+        "accuracy": jnp.where(jnp.all(jnp.isfinite(found)), right, jnp.nan),
     }
 
 

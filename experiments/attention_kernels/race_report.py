@@ -31,7 +31,7 @@ def draw(arrays: dict[str, Any], path: Path, *, baseline: tuple[str, float]) -> 
     accuracy.set(xlabel="epochs", ylabel="test accuracy (%)")
     test.set(xlabel="epochs", ylabel="test loss", yscale="log")
     train.set(xlabel="epochs", ylabel="training loss", yscale="log")
-    plots.draw_legend(accuracy, beside=False)
+    plots.draw_legend(accuracy)
     plots.save_figure(figure, path)
 
 

@@ -28,6 +28,8 @@ class Config(race.Training):
 
     learning_rate: float = 0.1
     """Greatest learning rate."""
+    steps: int = 600
+    """Steps of training."""
     length: int = 96
     """Bytes of a review, and positions of the model."""
     longer: Literal["cut", "refuse"] = "cut"
@@ -80,9 +82,9 @@ def run(config: Config, *, data: Path | None, out_dir: Path, progress: bool) -> 
             *(arrays, facts, config),
             title="Byte-level reviews under softmax and Gaussian attention",
             task="IMDb reviews, SGD",
-            setting=f"Data: {texts.name}, {len(task.y_train):,} and {len(task.y_test):,} of them "
-            f"used, as {config.length} bytes each: {100 * cut:.0f} % of the training reviews fill "
-            "them all and may be cut. The paper uses the Long Range Arena's lengths.",
+            setting=f"Data: {texts.name}; {len(task.y_train):,} and {len(task.y_test):,} "
+            f"are used, as {config.length} bytes each: {100 * cut:.0f} % of the training reviews "
+            "fill them all and may be cut. The paper uses the Long Range Arena's lengths.",
             baseline=baseline,
         ),
         summary=race_report.summary(arrays, facts, baseline=baseline),
