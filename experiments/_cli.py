@@ -13,8 +13,10 @@ __all__ = ["EXPERIMENTS", "Outcome", "main"]
 
 EXPERIMENTS = {
     "depth_limit": "experiments.global_convergence.depth_limit",
+    "linear_rate": "experiments.attention_kernels.linear_rate",
     "pathfinder": "experiments.attention_kernels.pathfinder",
     "pde": "experiments.global_convergence.pde",
+    "query_only": "experiments.attention_kernels.query_only",
     "text": "experiments.attention_kernels.text",
     "vit_heads": "experiments.global_convergence.vit_heads",
     "weight_decay": "experiments.global_convergence.weight_decay",

@@ -128,15 +128,16 @@ def _descent(kernel, layer, inputs, targets, step, *, steps, names, average, con
         moved = jnp.sqrt(squared_norm((now.query - layer.query, now.key - layer.key)))
         return slope, (value, squared_norm(slope), mu, sigma, moved, path)
 
+    # The step comes first, of length 0 at the start: so what is measured is compiled once.
     def advance(carry, _):
-        now, path = carry
-        slope, row = measured(now, path)
+        now, slope, path = carry
         then = now._replace(**{name: getattr(now, name) - step * slope[name] for name in names})
         stride = jnp.sqrt(squared_norm((then.query - now.query, then.key - now.key)))
-        return (then, path + stride), row
+        slope, row = measured(then, path + stride)
+        return (then, slope, path + stride), row
 
-    start = (layer, jnp.zeros((), inputs.dtype))
-    (last, path), rows = jax.lax.scan(advance, start, length=steps)
-    rows = jax.tree.map(jnp.append, rows, measured(last, path)[1])
+    still = {name: jnp.zeros_like(getattr(layer, name)) for name in names}
+    start = (layer, still, jnp.zeros((), inputs.dtype))
+    (last, *_), rows = jax.lax.scan(advance, start, length=steps + 1)
     risks, slopes, mu, sigma, moved, path = rows
     return Descent(risks, slopes, mu, sigma, moved, path, last)

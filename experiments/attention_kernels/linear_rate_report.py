@@ -1,0 +1,186 @@
+"""Figures and report of ``linear_rate``, from its record and the facts counted in it.
+
+One trap: nothing is decided here; what a sentence says comes from ``linear_rate_facts``.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments import _report
+from experiments.attention_kernels import linear_rate_facts
+from experiments.attention_kernels.linear_rate_facts import AXES, KERNELS, Facts
+from experiments.global_convergence import verdicts
+from meanfield import plots
+
+CLAIM = (
+    "With HD ≥ Nn, gradient descent on one attention layer converges to zero loss at a linear "
+    "rate, (1 − ηα)^t, under softmax and under the Gaussian kernel (Song et al. 2024)."
+)
+NAMES = {"samples": "N", "dim": "D", "heads": "H"}
+COLORS = {"softmax": "#31688e", "gaussian": "#d1495b"}
+
+
+def draw(arrays: dict[str, Any], out_dir: Path) -> None:
+    """Writes the figures."""
+    _draw_value(arrays, out_dir / "curves.png")
+    _draw_all(arrays, out_dir / "all.png")
+    _draw_rates(arrays, out_dir / "rates.png")
+
+
+def _draw_value(arrays: dict[str, Any], path: Path) -> None:
+    figure, axes = plots.panels(rows=len(KERNELS), columns=len(AXES), width=4.4, height=3.1)
+    panels = iter(axes)
+    for kernel in KERNELS:
+        for axis in AXES:
+            ax = next(panels)
+            _draw_scan(ax, arrays[kernel][axis], axis, trained="value")
+            ax.set_title(f"{kernel}, scan over {NAMES[axis]}")
+    plots.save_figure(figure, path)
+
+
+def _draw_all(arrays: dict[str, Any], path: Path) -> None:
+    figure, axes = plots.panels(columns=len(KERNELS), width=4.8, height=3.4)
+    for ax, kernel in zip(axes, KERNELS, strict=True):
+        _draw_scan(ax, arrays[kernel]["all"], "heads", trained="all")
+        ax.set_title(f"{kernel}, scan over H")
+    plots.save_figure(figure, path)
+
+
+def _draw_scan(ax: Any, scan: dict[str, Any], axis: str, *, trained: str) -> None:
+    lowest = 1.0
+    for i, color in enumerate(plots.sequential_colors(len(scan["ratio"]))):
+        size = scan["size"][i][AXES.index(axis)]
+        times, risks = scan[trained]["times"][i] + 1, scan[trained]["risks"][i, 0]
+        label = f"{NAMES[axis]} = {size}: {scan['ratio'][i]:g}"
+        ax.plot(times, risks / risks[0], color=color, label=label)
+        lowest = min(lowest, float(np.min(risks / risks[0])))
+        if scan["ratio"][i] >= 1:
+            bound = scan[trained]["bounds"][i, 0] / risks[0]
+            ax.plot(times, bound, color=color, linestyle="--", linewidth=1)
+    ax.set(xscale="log", yscale="log", xlabel="iteration + 1", ylabel="loss, first = 1")
+    ax.set_ylim(max(lowest / 3, 1e-12), 3)
+    plots.draw_legend(ax, title="HD/(Nn)", beside=False)
+
+
+def _draw_rates(arrays: dict[str, Any], path: Path) -> None:
+    figure, (rates, ends) = plots.panels(columns=2, width=4.8, height=3.8)
+    lowest = 1.0
+    for kernel in KERNELS:
+        cells = [cell for name, cell in linear_rate_facts.cells(arrays) if name == kernel]
+        wide = [cell["value"] for cell in cells if cell["ratio"] >= 1]
+        predicted = np.concatenate([run["predicted"] for run in wide])
+        observed = np.concatenate([run["observed"] for run in wide])
+        seen = np.isfinite(observed[:, 0]) & (predicted > 0)
+        lowest = min(lowest, float(predicted[seen].min(initial=1.0)))
+        spread = np.abs(observed[seen, 1:] - observed[seen, :1]).T
+        rates.errorbar(
+            predicted[seen], observed[seen, 0], yerr=spread, fmt="o", ms=3, alpha=0.6,
+            color=COLORS[kernel], elinewidth=0.5, label=kernel,
+        )  # fmt: skip
+        shift = 0.96 if kernel == "softmax" else 1.04
+        ratio = [np.full(len(cell["pl"]), cell["ratio"] * shift) for cell in cells]
+        last = [cell["value"]["risks"][:, -1] / cell["value"]["risks"][:, 0] for cell in cells]
+        ends.plot(
+            np.concatenate(ratio), np.maximum(np.concatenate(last), 1e-16), "o", ms=3, alpha=0.5,
+            color=COLORS[kernel], label=kernel,
+        )  # fmt: skip
+    rates.plot([lowest, 1], [lowest, 1], color="#222222", linewidth=1, label="observed = predicted")
+    rates.set(xscale="log", yscale="log", xlabel="rate predicted, ημ", ylabel="rate observed")
+    ends.axvline(1.0, color="#222222", linewidth=1, linestyle=":")
+    ends.set(xscale="log", yscale="log", xlabel="HD/(Nn)", ylabel="last loss, first = 1")
+    for ax in (rates, ends):
+        plots.draw_legend(ax, beside=False)
+    plots.save_figure(figure, path)
+
+
+def report(arrays: dict[str, Any], facts: Facts, config: Any) -> str:
+    """The page report.md."""
+    agrees, because = linear_rate_facts.verdict(facts)
+    return _report.page(
+        "Linear rates of one attention layer, across HD = Nn",
+        [
+            _setting(config),
+            "## The claim",
+            _report.claim(CLAIM, agrees=agrees, because=because),
+            verdicts.table(linear_rate_facts.outcome(facts)),
+            _counts(facts),
+            "## W^V alone",
+            _report.figure(
+                "curves.png",
+                "Loss of the first problem of each size (solid) and its bound (1 − ημ)^t (dashed), "
+                "at and beyond HD = Nn. Legends: the size scanned, and HD/(Nn).",
+            ),
+            _report.figure(
+                "rates.png",
+                "Left: the rate of every run with HD ≥ Nn against the rate its constants promise; "
+                "bars from the slowest to the fastest of eight stretches. Right: the last loss.",
+            ),
+            _medians(facts),
+            "## W^Q, W^K and W^V together",
+            _together(facts),
+            _report.figure("all.png", "As above, with the bound of the path, ∏ (1 − ημ_t)."),
+            "## Starts that satisfy the conditions",
+            _starts(arrays, config),
+        ],
+    )
+
+
+def _setting(config: Any) -> str:
+    return (
+        f"N = {config.samples} samples of n = {config.tokens} Gaussian tokens in D = {config.dim} "
+        f"dimensions, H = {config.heads} heads of dimension {config.head_dim}, {config.outputs} "
+        f"output(s), Gaussian targets; N, D and H in turn times "
+        f"{', '.join(f'{factor:g}' for factor in config.factors)}. Weights N(0, "
+        f"{config.scale:g}²/fan-in), Gaussian kernel of bandwidth {config.bandwidth:g}, rows not "
+        f"normalised, risk a sum over samples. {config.seeds} problems of each size. W^V alone: "
+        f"{config.steps} steps of 1/β. All three: {config.steps_all} steps of 1/(2β), β at the "
+        "start."
+    )
+
+
+def _counts(facts: Facts) -> str:
+    value, every = facts.iterates["value"], facts.iterates["all"]
+    return (
+        f"Checked: {value:,} iterates of {facts.runs['value']} runs of W^V alone, {every:,} of "
+        f"{facts.runs['all']} runs of all three, {facts.below} runs below the threshold."
+    )
+
+
+def _medians(facts: Facts) -> str:
+    ratios = sorted({at for found in facts.faster.values() for at in found})
+    rows = [[k, *(f"{facts.faster[k].get(at, np.nan):.3g}" for at in ratios)] for k in KERNELS]
+    head = ["observed over predicted rate, median", *(f"HD/(Nn) = {at:g}" for at in ratios)]
+    return _report.table(head, rows)
+
+
+def _together(facts: Facts) -> str:
+    shares = ", ".join(f"{kernel} {100 * facts.kept[kernel]:.0f} %" for kernel in KERNELS)
+    return (
+        f"Here β is that of the start, and {facts.refused['all']} of all steps broke the descent "
+        "inequality; no bound is claimed from the first of them on. Runs with HD ≥ Nn in which "
+        f"σ(B) stayed above half its first value, the condition of the theorem: {shares}."
+    )
+
+
+def _starts(arrays: dict[str, Any], config: Any) -> str:
+    def said(heads: float, tried: float) -> str:
+        return f"none up to {tried:.0f}" if np.isnan(heads) else f"{heads:.0f}"
+
+    rows = [
+        [*name.split("; "), said(rank, tried), said(ball, tried), f"{best:.3g}"]
+        for name, (rank, ball, tried, best) in arrays["starts"].items()
+    ]
+    head = ["start", "kernel", "smallest H of full rank", "smallest H in the ball", "best margin"]
+    return (
+        f"At N = {config.samples}, n = {config.tokens}, D = {config.dim}, one draw of the heads. "
+        "The ball test is sufficient and far from necessary.\n\n" + _report.table(head, rows)
+    )
+
+
+def summary(facts: Facts) -> str:
+    """A few lines for the terminal."""
+    agrees, because = linear_rate_facts.verdict(facts)
+    word = {True: "agrees with", False: "does not agree with", None: "cannot tell about"}[agrees]
+    return f"This run {word} the linear rate: {because}"

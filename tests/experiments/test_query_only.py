@@ -1,0 +1,115 @@
+"""Training W^Q alone under both kernels, at the size of the suite."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import _cli
+from experiments.attention_kernels import query_only, query_only_facts
+from meanfield import nn, store, theory
+
+TINY = query_only.PRESETS["tiny"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One run of the tiny preset through the command line."""
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    assert _cli.main(["query_only", "--preset", "tiny", "--out", str(out), "--quiet"]) == 0
+    return out, store.load_run(out)
+
+
+def test_a_run_leaves_its_record_and_figures(finished):
+    """Closed form: files and shapes; targets out of reach are never reached."""
+    out, run = finished
+    names = {path.name for path in out.iterdir()}
+    assert names == {"record.npz", "manifest.json", "report.md", "map.png", "distances.png"}
+    for kernel in query_only_facts.KERNELS:
+        assert run.arrays[kernel].shape == (1, 1, 2, 20)
+        assert np.all(run.arrays[kernel] >= 0)
+    assert query_only_facts.facts(run.arrays).impossible == 0
+
+
+def test_one_problem_by_itself(finished):
+    """Independent path: layer, targets, descent and hull test of one problem, step by step."""
+    draws = query_only.draws(TINY, 4)
+    layer, inputs, ways = jax.tree.map(lambda leaf: leaf[3], draws)
+    values = np.asarray(inputs[0] @ layer.value[0] @ layer.output[0])
+    spread = np.sqrt(np.mean(np.sum((values - values.mean(axis=0)) ** 2, axis=1)))
+    targets = values.mean(axis=0) + 2.0 * spread * np.asarray(ways)
+    unit = 1 / float(np.sum(inputs**2) * np.mean(np.sum(values**2, axis=1)))
+    run = theory.layer_descent(
+        nn.softmax(), layer, inputs, jax.numpy.asarray(targets[None]), step=unit, steps=50,
+        trained=["query"], constants=False,
+    )  # fmt: skip
+    arrays, size = finished[1].arrays, np.sum(targets**2) / 2
+    np.testing.assert_allclose(arrays["softmax"][0, 0, 1, 3], run.risks[-1] / size, rtol=1e-9)
+    reach = theory.reach_test(layer, inputs, jax.numpy.asarray(targets[None]))
+    ruled_out = arrays["out of reach"]["simplex"][0, 0, 1, 3]
+    assert ruled_out == (reach.least_risk > TINY.tolerance * size)
+
+
+def test_the_report_says_what_was_counted(finished):
+    """Closed form: the verdict and every cell follow from the record."""
+    out, run = finished
+    text = (out / "report.md").read_text(encoding="utf-8")
+    found = query_only_facts.facts(run.arrays)
+    word = {True: "agrees", False: "does not agree", None: "cannot tell"}
+    agrees, because = query_only_facts.verdict(found)
+    assert f"This run **{word[agrees]}**: {because}" in text
+    for cell in found.cells:
+        assert query_only_facts.interval(cell.lead) in text
+
+
+def made_up(softmax, gaussian):
+    """A record of two cells in which the given shares of 400 problems succeed."""
+    ends = [
+        np.where(np.arange(400)[None] < 400 * np.array(shares)[:, None], 0.0, 1.0)
+        for shares in (softmax, gaussian)
+    ]
+    outside = np.zeros((1, 1, 2, 400), bool)
+    return {
+        "softmax": ends[0].reshape(1, 1, 2, 400), "gaussian": ends[1].reshape(1, 1, 2, 400),
+        "out of reach": {"simplex": outside, "box": outside}, "dims": np.array([4]),
+        "scales": np.array([1.0]), "distances": np.array([0.5, 1.0]), "tolerance": 1e-3,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("softmax", "gaussian", "expected", "counts"),
+    [
+        ((0.2, 0.3), (0.5, 0.3), True, (1, 0, 1)),
+        ((0.2, 0.5), (0.5, 0.3), False, (1, 1, 0)),
+        ((0.6, 0.6), (0.2, 0.6), False, (0, 1, 1)),
+        ((0.3, 0.3), (0.3, 0.3), None, (0, 0, 2)),
+    ],
+)
+def test_the_verdict_follows_the_numbers(softmax, gaussian, expected, counts):
+    """Closed form: known shares of successes."""
+    found = query_only_facts.facts(made_up(softmax, gaussian))
+    agrees, because = query_only_facts.verdict(found)
+    assert agrees is expected
+    wins, losses, several = counts
+    assert f"the Gaussian kernel wins {wins}, softmax {losses}, and {several} are open" in because
+    lead = np.mean(gaussian) - np.mean(softmax)
+    assert found.lead.value == pytest.approx(lead, abs=1e-9)
+    for cell, share in zip(found.cells, gaussian, strict=True):
+        assert cell.success["gaussian"].value == pytest.approx(share)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dims": (4, 2)}, "dims must be one or more increasing numbers"),
+        ({"distances": ()}, "distances must be one or more increasing numbers"),
+        ({"ladder": (0.0, 1.0)}, "ladder must be a finite number > 0, got 0.0"),
+        ({"seeds": 1}, "seeds must be an integer >= 2, got 1"),
+        ({"tolerance": -1.0}, "tolerance must be a finite number > 0, got -1.0"),
+    ],
+)
+def test_bad_configurations(change, message):
+    """Theorem: no run has these sizes."""
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(TINY, **change)
