@@ -31,7 +31,8 @@ from meanfield.theory.attention_layer import (
     check_layer,
     trained_names,
 )
-from meanfield.theory.pl_constants import least_of_rows, pl_constant
+from meanfield.theory.pl_constants import pl_constant
+from meanfield.theory.singular import least_of_rows
 from meanfield.tree import squared_norm
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from meanfield.theory.attention_layer import AttentionLayer, Kernel, attention_features
+from meanfield.theory.singular import singular_values, spectral_norm
 
 
 class LayerNorms(NamedTuple):
@@ -69,14 +70,14 @@ def _measured(kernel, layer, inputs, targets) -> tuple[Array, ...]:
     features = attention_features(kernel, layer, inputs)
     projected = [jnp.einsum("bnd,mdk->bmnk", inputs, w) for w in (layer.query, layer.key)]
     thin = layer.output.shape[1] < layer.output.shape[2]
-    outer = jnp.linalg.svd(layer.output, compute_uv=False)
+    outer = singular_values(layer.output)
     return (
         features,
         jnp.einsum("zmd,mdk,mkc->zmc", features, layer.value, layer.output),
         targets.reshape(-1, targets.shape[-1]),
-        jnp.linalg.norm(inputs, 2, axis=(1, 2)),
-        *(jnp.linalg.norm(each, 2, axis=(2, 3)) for each in projected),
-        jnp.linalg.norm(layer.value, 2, axis=(1, 2)),
+        spectral_norm(inputs),
+        *(spectral_norm(each) for each in projected),
+        spectral_norm(layer.value),
         outer[:, 0],
         jnp.zeros_like(outer[:, 0]) if thin else outer[:, -1],
     )

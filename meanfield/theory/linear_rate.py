@@ -45,6 +45,7 @@ from meanfield.theory.attention_layer import (
     trained_names,
 )
 from meanfield.theory.pl_constants import pl_constant
+from meanfield.theory.singular import eigenvalues, singular_values, spectral_norm
 
 
 class RateConstants(NamedTuple):
@@ -151,7 +152,7 @@ def rate_constants(
 def _rate_constants(kernel, layer, inputs, targets, *, names, average) -> RateConstants:
     stacked = attention_features(kernel, layer, inputs)
     features = stacked.reshape(len(stacked), -1)
-    values = jnp.linalg.svd(features, compute_uv=False)
+    values = singular_values(features)
     beta = smoothness(kernel, layer, inputs, targets, trained=names, average=average)
     cut = jnp.finfo(values.dtype).eps * max(features.shape)
     return RateConstants(
@@ -206,16 +207,15 @@ def _smoothness(kernel, layer, inputs, targets, *, names, average) -> Scalar:
     share = risk_share(inputs, average=average)
     if names == ("value",):
         features = attention_features(kernel, layer, inputs)
-        inner, outer = _norm(features.reshape(len(features), -1)), jnp.max(_norm(layer.output))
+        inner, outer = (
+            spectral_norm(features.reshape(len(features), -1)),
+            jnp.max(spectral_norm(layer.output)),
+        )
         return share * (inner * outer) ** 2
     if names == ("output",):
         parts = head_outputs(kernel, layer, inputs)
-        return share * _norm(parts.reshape(len(parts), -1)) ** 2
+        return share * spectral_norm(parts.reshape(len(parts), -1)) ** 2
     risk = attention_risk(kernel, inputs, targets, average=average)
     vector, back = ravel_pytree({name: getattr(layer, name) for name in names})
     hessian = jax.hessian(lambda vector: risk(layer._replace(**back(vector))))(vector)
-    return jnp.max(jnp.abs(jnp.linalg.eigvalsh(hessian)))
-
-
-def _norm(matrix: Float[Array, "*batch r c"]) -> Float[Array, "*batch"]:
-    return jnp.linalg.svd(matrix, compute_uv=False)[..., 0]
+    return jnp.max(jnp.abs(eigenvalues(hessian)))

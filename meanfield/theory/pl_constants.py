@@ -37,6 +37,7 @@ from meanfield.theory.attention_layer import (
     risk_share,
     trained_names,
 )
+from meanfield.theory.singular import eigenvalues, least_of_rows
 
 
 class Extremes(NamedTuple):
@@ -129,21 +130,7 @@ def _spectrum(
     parts = {name: getattr(layer, name) for name in names}
     blocks = jax.tree.leaves(jax.jacrev(outputs)(parts))
     rows = jnp.concatenate([block.reshape(len(block), -1) for block in blocks], axis=1)
-    return jnp.linalg.eigvalsh(rows @ rows.T)
-
-
-def least_of_rows(matrix: Float[Array, "*batch r c"], /) -> Float[Array, "*batch"]:
-    """The least singular value of the rows: |M' v| >= sigma |v| for every v; 0 if r > c.
-
-    Args:
-        matrix: One matrix or many.
-
-    >>> float(least_of_rows(jnp.array([[3.0, 4.0]]))), float(least_of_rows(jnp.ones((2, 1))))
-    (5.0, 0.0)
-    """
-    if matrix.shape[-2] > matrix.shape[-1]:
-        return jnp.zeros(matrix.shape[:-2], matrix.dtype)
-    return jnp.linalg.svd(matrix, compute_uv=False)[..., -1]
+    return eigenvalues(rows @ rows.T)
 
 
 def _of_value(kernel: Kernel, layer: AttentionLayer, inputs: Array) -> Scalar:

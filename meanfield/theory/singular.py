@@ -1,0 +1,81 @@
+"""Singular values and eigenvalues of many small matrices, one matrix after the other.
+
+One trap, and the reason for this file: on a CPU a *batched* decomposition of jaxlib 0.10 shares its
+batch out over the thread pool and waits inside a thread of that pool. As many of them at once as
+the pool has threads, in one program or in two, wait for each other for ever. Under ``vmap`` these
+run in a loop, each for one matrix, which needs no pool.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def singular_values(matrices: Float[Array, "*batch r c"], /) -> Float[Array, "*batch q"]:
+    """Singular values, from large to small.
+
+    Args:
+        matrices: One matrix or many.
+
+    >>> singular_values(jnp.array([[3.0, 4.0]])).tolist()
+    [5.0]
+    """
+    return _one_by_one(_singular_values, matrices)
+
+
+def eigenvalues(matrices: Float[Array, "*batch r r"], /) -> Float[Array, "*batch r"]:
+    """Eigenvalues of symmetric matrices, from small to large.
+
+    Args:
+        matrices: One matrix or many.
+
+    >>> eigenvalues(jnp.array([[0.0, 2.0], [2.0, 0.0]])).tolist()
+    [-2.0, 2.0]
+    """
+    return _one_by_one(_eigenvalues, matrices)
+
+
+def spectral_norm(matrices: Float[Array, "*batch r c"], /) -> Float[Array, "*batch"]:
+    """Largest singular value.
+
+    Args:
+        matrices: One matrix or many.
+
+    >>> float(spectral_norm(jnp.array([[3.0, 4.0]])))
+    5.0
+    """
+    return singular_values(matrices)[..., 0]
+
+
+def least_of_rows(matrices: Float[Array, "*batch r c"], /) -> Float[Array, "*batch"]:
+    """The least singular value of the rows: |M' v| >= sigma |v| for every v; 0 if r > c.
+
+    Args:
+        matrices: One matrix or many.
+
+    >>> float(least_of_rows(jnp.array([[3.0, 4.0]]))), float(least_of_rows(jnp.ones((2, 1))))
+    (5.0, 0.0)
+    """
+    if matrices.shape[-2] > matrices.shape[-1]:
+        return jnp.zeros(matrices.shape[:-2], matrices.dtype)
+    return singular_values(matrices)[..., -1]
+
+
+@jax.custom_batching.sequential_vmap
+def _singular_values(matrix: Array) -> Array:
+    return jnp.linalg.svd(matrix, compute_uv=False)
+
+
+@jax.custom_batching.sequential_vmap
+def _eigenvalues(matrix: Array) -> Array:
+    return jnp.linalg.eigvalsh(matrix)
+
+
+def _one_by_one(function, matrices: Array) -> Array:
+    *batch, rows, columns = matrices.shape
+    if not batch:
+        return function(matrices)
+    found = jax.lax.map(function, matrices.reshape(math.prod(batch), rows, columns))
+    return found.reshape(*batch, -1)

@@ -1,0 +1,38 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+from helpers import round_off
+
+from meanfield.theory import singular
+
+
+def test_against_numpy_with_and_without_vmap():
+    """Independent library: numpy, for wide, tall and square matrices along any axes."""
+    rng = np.random.default_rng(0)
+    bound = {"rtol": round_off(), "atol": round_off()}
+    for shape in ((3, 4), (4, 3), (2, 5, 3, 3)):
+        matrices = rng.normal(size=shape)
+        expected = np.linalg.svd(matrices, compute_uv=False)
+        found = singular.singular_values(jnp.asarray(matrices))
+        np.testing.assert_allclose(found, expected, **bound)
+        least = 0 * expected[..., -1] if shape[-2] > shape[-1] else expected[..., -1]
+        np.testing.assert_allclose(singular.least_of_rows(jnp.asarray(matrices)), least, **bound)
+    square = matrices + np.swapaxes(matrices, 2, 3)
+    expected = np.linalg.eigvalsh(square)
+    found = jax.jit(jax.vmap(singular.eigenvalues))(jnp.asarray(square))
+    np.testing.assert_allclose(found, expected, **bound)
+    norms = jax.vmap(singular.spectral_norm)(jnp.asarray(square))
+    np.testing.assert_allclose(norms, np.linalg.norm(square, 2, axis=(2, 3)), **bound)
+
+
+def test_no_batched_decomposition_is_left():
+    """Closed form: in the program every decomposition is of one matrix, however it is vmapped."""
+
+    def one(matrix):
+        return singular.singular_values(matrix), singular.eigenvalues(matrix @ matrix.T)
+
+    text = jax.jit(jax.vmap(jax.vmap(one))).lower(jnp.ones((5, 7, 3, 3))).as_text()
+    calls = [line for line in text.splitlines() if "custom_call" in line and "lapack" in line]
+    assert len(calls) == 2
+    assert all("tensor<3x3xf64>" in line or "tensor<1x3x3xf64>" in line for line in calls)
+    assert not any("7x3x3" in line or "35x3x3" in line for line in calls)
