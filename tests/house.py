@@ -10,12 +10,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-GROUND = frozenset({"notation", "checks", "tree"})
+GROUND = frozenset({"notation", "checks", "tree", "singular"})
 # Which rooms of meanfield each room may import. Rooms receive functions instead of importing.
 DOORS = {
     "notation": frozenset(),
     "checks": frozenset(),
     "tree": frozenset({"notation", "checks"}),
+    "singular": frozenset(),
     "nn": GROUND,
     "ode": GROUND,
     "measure": GROUND,
@@ -56,6 +57,7 @@ HOMES = {
 PLAIN = {
     "notation": {"jax", "jaxtyping"},
     "tree": {"jax", "jaxtyping"},
+    "singular": {"jax", "jaxtyping"},
     "rates": {"numpy", "scipy", "jaxtyping"},
 }
 

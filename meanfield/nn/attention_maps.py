@@ -25,6 +25,7 @@ from jaxtyping import Array, Bool, Float
 
 from meanfield.nn.network import Network, Particles
 from meanfield.notation import Mask, Tokens
+from meanfield.singular import singular_values
 
 
 class Conditioning(NamedTuple):
@@ -110,7 +111,7 @@ def effective_rank(matrices: Float[Array, "*heads a b"], /) -> Float[Array, "*he
     >>> effective_rank(jnp.stack([jnp.eye(2), jnp.ones((2, 2))])).round(4).tolist()
     [2.0, 1.0]
     """
-    values = jnp.linalg.svd(matrices, compute_uv=False)
+    values = singular_values(matrices)
     sums = jnp.sum(values, axis=-1, keepdims=True)
     shares = values / jnp.broadcast_to(jnp.where(sums == 0, 1, sums), values.shape)
     ranks = jnp.exp(jnp.sum(entr(shares), axis=-1))
@@ -182,5 +183,5 @@ def attention_conditioning(
 
 
 def _condition(matrices: Any) -> Any:
-    values = jnp.linalg.svd(matrices, compute_uv=False)
+    values = singular_values(matrices)
     return values[..., 0] / values[..., -1]

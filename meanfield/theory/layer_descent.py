@@ -23,6 +23,7 @@ from jaxtyping import Array, Float
 
 from meanfield.checks import count, positive
 from meanfield.notation import Scalar
+from meanfield.singular import least_of_rows
 from meanfield.theory.attention_layer import (
     AttentionLayer,
     Kernel,
@@ -32,7 +33,6 @@ from meanfield.theory.attention_layer import (
     trained_names,
 )
 from meanfield.theory.pl_constants import pl_constant
-from meanfield.theory.singular import least_of_rows
 from meanfield.tree import squared_norm
 
 

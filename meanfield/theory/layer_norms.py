@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from meanfield.singular import singular_values, spectral_norm
 from meanfield.theory.attention_layer import AttentionLayer, Kernel, attention_features
-from meanfield.theory.singular import singular_values, spectral_norm
 
 
 class LayerNorms(NamedTuple):

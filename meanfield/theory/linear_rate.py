@@ -34,6 +34,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
 from meanfield.notation import Scalar
+from meanfield.singular import eigenvalues, singular_values, spectral_norm
 from meanfield.theory.attention_layer import (
     AttentionLayer,
     Kernel,
@@ -45,7 +46,6 @@ from meanfield.theory.attention_layer import (
     trained_names,
 )
 from meanfield.theory.pl_constants import pl_constant
-from meanfield.theory.singular import eigenvalues, singular_values, spectral_norm
 
 
 class RateConstants(NamedTuple):

@@ -27,6 +27,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from meanfield.notation import Scalar
+from meanfield.singular import eigenvalues, least_of_rows
 from meanfield.theory.attention_layer import (
     AttentionLayer,
     Kernel,
@@ -37,7 +38,6 @@ from meanfield.theory.attention_layer import (
     risk_share,
     trained_names,
 )
-from meanfield.theory.singular import eigenvalues, least_of_rows
 
 
 class Extremes(NamedTuple):

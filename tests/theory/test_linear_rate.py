@@ -7,8 +7,7 @@ import pytest
 from attention_problems import KERNELS, problems
 from helpers import round_off
 
-from meanfield import theory
-from meanfield.theory import singular
+from meanfield import singular, theory
 
 PROBLEMS = 1000
 NAMES = ("query", "key", "value", "output")

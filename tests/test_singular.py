@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 from helpers import round_off
 
-from meanfield.theory import singular
+from meanfield import singular
 
 
 def test_against_numpy_with_and_without_vmap():
@@ -23,6 +23,27 @@ def test_against_numpy_with_and_without_vmap():
     np.testing.assert_allclose(found, expected, **bound)
     norms = jax.vmap(singular.spectral_norm)(jnp.asarray(square))
     np.testing.assert_allclose(norms, np.linalg.norm(square, 2, axis=(2, 3)), **bound)
+
+
+def test_derivatives():
+    """Independent library: those of jax's own decompositions, in both modes."""
+    matrices = jnp.asarray(np.random.default_rng(1).normal(size=(2, 3, 4)))
+    weights = jnp.array([1.0, -2.0, 0.5])
+    for own, other, at in (
+        (singular.singular_values, lambda m: jnp.linalg.svd(m, compute_uv=False), matrices),
+        (singular.eigenvalues, jnp.linalg.eigvalsh, matrices @ jnp.swapaxes(matrices, 1, 2)),
+    ):
+        found, expected = (
+            jax.grad(lambda m, f=f: jnp.sum(f(m) @ weights))(at) for f in (own, other)
+        )
+        # Eigenvalues are those of symmetric matrices: only the symmetric part has a meaning.
+        if own is singular.eigenvalues:
+            found, expected = (each + jnp.swapaxes(each, 1, 2) for each in (found, expected))
+        np.testing.assert_allclose(found, expected, rtol=0, atol=round_off())
+        forward = jax.jvp(jax.vmap(own), (at,), (at,))[1]
+        np.testing.assert_allclose(
+            forward, jax.jvp(other, (at,), (at,))[1], rtol=0, atol=round_off()
+        )
 
 
 def test_no_batched_decomposition_is_left():

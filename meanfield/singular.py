@@ -3,7 +3,8 @@
 One trap, and the reason for this file: on a CPU a *batched* decomposition of jaxlib 0.10 shares its
 batch out over the thread pool and waits inside a thread of that pool. As many of them at once as
 the pool has threads, in one program or in two, wait for each other for ever. Under ``vmap`` these
-run in a loop, each for one matrix, which needs no pool.
+run in a loop, each for one matrix, which needs no pool. Derivatives of both modes are those of
+simple values, d sigma_i = u_i' dA v_i; of values that coincide there are none.
 """
 
 import math
@@ -64,13 +65,39 @@ def least_of_rows(matrices: Float[Array, "*batch r c"], /) -> Float[Array, "*bat
 
 
 @jax.custom_batching.sequential_vmap
-def _singular_values(matrix: Array) -> Array:
+def _alone(matrix: Array) -> Array:
     return jnp.linalg.svd(matrix, compute_uv=False)
 
 
 @jax.custom_batching.sequential_vmap
-def _eigenvalues(matrix: Array) -> Array:
+def _alone_with_vectors(matrix: Array) -> tuple[Array, Array, Array]:
+    return jnp.linalg.svd(matrix, full_matrices=False)
+
+
+@jax.custom_batching.sequential_vmap
+def _symmetric_alone(matrix: Array) -> Array:
     return jnp.linalg.eigvalsh(matrix)
+
+
+@jax.custom_batching.sequential_vmap
+def _symmetric_alone_with_vectors(matrix: Array) -> tuple[Array, Array]:
+    return tuple(jnp.linalg.eigh(matrix))
+
+
+# What runs alone has no derivative of reverse mode: it is given one.
+_singular_values, _eigenvalues = jax.custom_jvp(_alone), jax.custom_jvp(_symmetric_alone)
+
+
+@_singular_values.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    left, values, right = _alone_with_vectors(*primals)
+    return values, jnp.einsum("ri,rc,ic->i", left, *tangents, right)
+
+
+@_eigenvalues.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    values, vectors = _symmetric_alone_with_vectors(*primals)
+    return values, jnp.einsum("ri,rc,ci->i", vectors, *tangents, vectors)
 
 
 def _one_by_one(function, matrices: Array) -> Array:
