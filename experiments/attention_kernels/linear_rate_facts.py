@@ -14,6 +14,8 @@ from experiments.global_convergence.verdicts import Check
 AXES = ("samples", "dim", "heads")
 TRAINED = ("value", "all")
 KERNELS = ("softmax", "gaussian")
+SMALL = 1e-6
+"""A loss, relative to the first, that counts as fitted."""
 
 
 class Facts(NamedTuple):
@@ -30,6 +32,8 @@ class Facts(NamedTuple):
         fitted: Runs below HD = Nn whose risk fell below what no W^V can fit.
         below: Runs below the threshold.
         kept: Share of the runs of all three, HD >= Nn, whose sigma(B) stayed above half.
+        unbroken: Runs of all three in which every step kept the descent inequality.
+        small: By HD/(Nn) >= 1, the share of runs of W^V alone that ended below SMALL.
     """
 
     runs: dict[str, int]
@@ -42,6 +46,8 @@ class Facts(NamedTuple):
     fitted: int
     below: int
     kept: dict[str, float]
+    unbroken: int
+    small: dict[float, float]
 
 
 def cells(arrays: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -96,7 +102,17 @@ def facts(arrays: dict[str, Any]) -> Facts:
         ),
         below=sum(len(risk) for risk in last),
         kept={k: float(np.mean(arrays[k]["all"]["all"]["sigma"] >= 0.5)) for k in KERNELS},
+        unbroken=int(sum(np.sum(run["refused"] == 0) for run in runs["all"])),
+        small=_small(wide),
     )
+
+
+def _small(wide: list[tuple[str, dict[str, Any]]]) -> dict[float, float]:
+    found: dict[float, list[np.ndarray]] = {}
+    for _, cell in wide:
+        risks = cell["value"]["risks"]
+        found.setdefault(float(cell["ratio"]), []).append(risks[:, -1] < SMALL * risks[:, 0])
+    return {at: float(np.mean(np.concatenate(rows))) for at, rows in sorted(found.items())}
 
 
 def _faster(wide: list[tuple[str, dict[str, Any]]], kernel: str) -> dict[float, float]:

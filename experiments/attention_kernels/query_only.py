@@ -33,6 +33,8 @@ from meanfield import checks, nn, theory
 
 SUMMARY = "Success of W^Q-only training by kernel over dimension, scale and target distance (Song)."
 
+SEED = 0
+
 # Before the manifest notes the precision of the run.
 jax.config.update("jax_enable_x64", True)
 
@@ -57,12 +59,12 @@ class Config:
     """Constant c of the Gaussian kernel."""
     ladder: tuple[float, ...] = (0.1, 1.0, 10.0)
     """Steps, divided by |X|^2 times the mean square of the values."""
-    steps: int = 1500
+    steps: int = 3000
     """Steps of descent."""
     tolerance: float = 1e-3
     """Success is a risk below this share of |y|^2/2."""
-    seeds: int = 200
-    """Random problems of each cell."""
+    seeds: int = 400
+    """Random problems of each cell, all from one seed."""
 
     def __post_init__(self) -> None:
         """Refuses what no run could have."""
@@ -118,7 +120,7 @@ def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
         report=query_only_report.report(arrays, facts, config),
         summary=query_only_report.summary(facts),
         data_checksums={},
-        seeds=list(range(config.seeds)),
+        seeds=[SEED],
     )
 
 
@@ -137,7 +139,7 @@ class Draw(NamedTuple):
 
 def draws(config: Config, dim: int) -> Draw:
     """The draws of all seeds, by numpy; weights N(0, 1/fan-in), ways of length 1."""
-    rng = np.random.default_rng([config.seeds, dim])
+    rng = np.random.default_rng([SEED, dim])
     square, outward = (1, dim, config.head_dim), (1, config.head_dim, config.outputs)
     weights = [
         jnp.asarray(rng.normal(size=(config.seeds, *shape)) / np.sqrt(shape[1]))

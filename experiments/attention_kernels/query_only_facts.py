@@ -44,7 +44,7 @@ class Facts(NamedTuple):
         cells: Every cell.
         problems: Random problems of each cell.
         impossible: Successes among targets certified to be out of reach; 0 or there is a bug.
-        lead: Mean over cells of the lead, seed by seed, with its interval at 95 %.
+        lead: Mean over cells of the lead, draw by draw, with its interval at 95 %.
     """
 
     cells: list[Cell]
@@ -79,7 +79,7 @@ def facts(arrays: dict[str, Any]) -> Facts:
                 out_of_reach={kernel: float(outside[kernel][index].mean()) for kernel in KERNELS},
             )
         )
-    # One seed draws one problem per cell, so cells share seeds: seeds are what is independent.
+    # Cells share their draws: over the map, draws and not problems are what is independent.
     leads = (won["gaussian"].astype(float) - won["softmax"]).mean(axis=(0, 1, 2))
     band = rates.band(leads[:, None])
     return Facts(

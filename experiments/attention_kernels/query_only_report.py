@@ -79,7 +79,7 @@ def _draw_distances(arrays: dict[str, Any], facts: Facts, path: Path) -> None:
                 ax.plot(at, reach, ":", color=COLORS[kernel], label=f"{kernel}, not ruled out")
             ax.set(title=f"D = {dim}, scale {scale:g}", xlabel="target distance")
             ax.set(ylabel="problems (%)", ylim=(-4, 104))
-    plots.draw_legend(axes[0], beside=False)
+    plots.draw_legend(axes[len(scales) - 1])
     plots.save_figure(figure, path)
 
 
