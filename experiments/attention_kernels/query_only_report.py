@@ -19,9 +19,9 @@ CLAIM = (
 )
 COLORS = {"softmax": "#31688e", "gaussian": "#d1495b"}
 PANELS = (
-    ("softmax succeeds", "viridis", 0.0),
-    ("Gaussian succeeds", "viridis", 0.0),
-    ("Gaussian less softmax", "RdBu_r", -1.0),
+    ("softmax succeeds", "viridis"),
+    ("Gaussian succeeds", "viridis"),
+    ("Gaussian less softmax", "RdBu_r"),
 )
 
 
@@ -38,17 +38,20 @@ def _draw_map(arrays: dict[str, Any], facts: Facts, path: Path) -> None:
     shares = [np.array([c.success[k].value for c in facts.cells]).reshape(shape) for k in KERNELS]
     maps = [*shares, shares[1] - shares[0]]
     winners = np.array([cell.winner or "" for cell in facts.cells]).reshape(shape)
+    # Differences share a scale of their own, at least as wide as a tenth of all problems.
+    widest = max(10.0, 100 * float(np.abs(maps[2]).max()))
     for row, dim in enumerate(dims):
-        for column, (title, colors, low) in enumerate(PANELS):
+        for column, (title, colors) in enumerate(PANELS):
             ax, values = axes[3 * row + column], 100 * maps[column][row]
+            low, high = (0.0, 100.0) if column < 2 else (-widest, widest)
             image = ax.imshow(
-                values, cmap=colors, vmin=100 * low, vmax=100, aspect="auto", origin="lower"
+                values, cmap=colors, vmin=low, vmax=high, aspect="auto", origin="lower"
             )
             ax.grid(visible=False)
             for (i, j), value in np.ndenumerate(values):
                 # A star where the paired interval decides; ink that can be read on its colour.
                 star = "*" if column == 2 and winners[row, i, j] else ""
-                dark = value < 55 if column < 2 else abs(value) > 60
+                dark = value < 55 if column < 2 else abs(value) > 0.6 * widest
                 ax.text(
                     j, i, f"{value:.0f}{star}".replace("-", "−"), ha="center", va="center",
                     fontsize=9, color="white" if dark else "#222222",
