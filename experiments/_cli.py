@@ -13,6 +13,7 @@ __all__ = ["EXPERIMENTS", "Outcome", "main"]
 
 EXPERIMENTS = {
     "depth_limit": "experiments.global_convergence.depth_limit",
+    "landscape": "experiments.attention_kernels.landscape",
     "linear_rate": "experiments.attention_kernels.linear_rate",
     "pathfinder": "experiments.attention_kernels.pathfinder",
     "pde": "experiments.global_convergence.pde",

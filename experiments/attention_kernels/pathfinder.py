@@ -82,7 +82,7 @@ PRESETS = {
 def run(config: Config, *, data: Path | None, out_dir: Path, progress: bool) -> Outcome:
     """Trains both kernels from every seed, draws and reports."""
     images, dots = _images(config, data)
-    arrays = race.curves(config, _task(config, images), progress=progress)
+    arrays = race.curves(config, task_of(config, images), progress=progress)
     facts = race_facts.facts(arrays, test_samples=len(images.y_test))
     baseline = (
         ("a constant answer", float(max(images.y_test.mean(), 1 - images.y_test.mean())))
@@ -121,7 +121,13 @@ def _images(config: Config, data: Path | None) -> tuple[_datasets.Images, float 
     )
 
 
-def _task(config: Config, images: _datasets.Images) -> race.Task:
+def task_of(config: Config, images: _datasets.Images) -> race.Task:
+    """What is trained on: images as tokens.
+
+    Args:
+        config: Which tokens.
+        images: The images.
+    """
     shape = images.x_train.shape[1:]
     if config.tokens == "grey_values":
         # 0 would be padding, so the ids begin at 1.

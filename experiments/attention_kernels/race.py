@@ -170,22 +170,47 @@ def trained(
         model: The model, with ``init`` and ``apply``.
         label: What the progress bar is called; none without.
     """
-    optimizer = _optimizer(config)
+    return stage(config, task, model, initial(config, model), label=label)[1]
+
+
+def initial(config: Training, model: Any) -> Any:
+    """Initial parameters, seeds along the leading axis."""
     keys = jax.vmap(jax.random.key)(jnp.arange(1, config.seeds + 1))
-    theta = jax.vmap(lambda key: model.init(key, width=(config.heads, config.neurons)))(keys)
-    carry = (theta, jax.vmap(optimizer.init)(theta))
+    width = (config.heads, config.neurons)
+    return jax.jit(jax.vmap(lambda key: model.init(key, width=width)))(keys)
+
+
+def stage(
+    config: Training, task: Task, model: Any, start: Any, /, *, label: str | None,
+    order: tuple[int, ...] = (), keep: bool = False,
+) -> tuple[list[Any], dict[str, np.ndarray]]:  # fmt: skip
+    """The points that training passes from some parameters, and losses and accuracies there.
+
+    Args:
+        config: The training.
+        task: What to train on.
+        model: The model, with ``apply``.
+        start: Parameters, seeds along the leading axis.
+        label: What the progress bar is called; no bar if None.
+        order: Numbers that set this order of the data apart from others.
+        keep: Whether to keep the points at all times, or the last one only.
+    """
+    optimizer = _optimizer(config)
+    carry = (start, jax.vmap(optimizer.init)(start))
     data, test = _on_device(task.x_train, task.y_train), _on_device(task.x_test, task.y_test)
     train = (data[0][: config.measured], data[1][: config.measured])
     advance = jax.jit(functools.partial(_segment, model, optimizer, config))
     each = functools.partial(_measured, model, config.chunk or MEASURED_AT_ONCE)
     measure = jax.jit(jax.vmap(each, in_axes=(0, None, None)))
-    rows = [measure(theta, train, test)]
-    batches = _batches(config, len(task.y_train))
+    points, rows = [start], [measure(start, train, test)]
+    batches = _batches(config, len(task.y_train), order)
     for indices in tqdm(batches, desc=label, disable=label is None, leave=False):
         carry = advance(data, carry, indices=jnp.asarray(indices))
+        points = [*points, carry[0]] if keep else [carry[0]]
         # Fetched at once: steps are queued, and the bar would run ahead of them.
         rows.append(jax.device_get(measure(carry[0], train, test)))
-    return {name: np.stack([np.asarray(row[name]) for row in rows], axis=-1) for name in rows[0]}
+    names = rows[0]
+    return points, {name: np.stack([np.asarray(r[name]) for r in rows], axis=-1) for name in names}
 
 
 def _on_device(samples: np.ndarray, labels: np.ndarray) -> tuple[jax.Array, jax.Array]:
@@ -254,12 +279,12 @@ def _measured(model: Any, chunk: int, theta: Any, train: tuple, test: tuple) -> 
     }
 
 
-def _batches(config: Training, samples: int) -> np.ndarray:
+def _batches(config: Training, samples: int, order: tuple[int, ...]) -> np.ndarray:
     """Numbers of samples [segment, step, seed, batch]: each seed goes through its own epochs."""
     needed = config.steps * config.batch
     rows = []
     for seed in range(1, config.seeds + 1):
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng([seed, *order])
         epochs = -(-needed // samples)
         rows.append(np.concatenate([rng.permutation(samples) for _ in range(epochs)])[:needed])
     every = np.stack(rows, axis=1).reshape(config.saves - 1, -1, config.batch, config.seeds)

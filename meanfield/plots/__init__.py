@@ -12,3 +12,7 @@ from meanfield.plots.densities import draw_densities as draw_densities
 from meanfield.plots.drawings import draw_clouds as draw_clouds
 from meanfield.plots.drawings import draw_curves as draw_curves
 from meanfield.plots.drawings import draw_rate as draw_rate
+from meanfield.plots.surfaces import draw_colors as draw_colors
+from meanfield.plots.surfaces import draw_contours as draw_contours
+from meanfield.plots.surfaces import draw_relief as draw_relief
+from meanfield.plots.surfaces import shared_levels as shared_levels
