@@ -71,7 +71,8 @@ def _alone(matrix: Array) -> Array:
 
 @jax.custom_batching.sequential_vmap
 def _alone_with_vectors(matrix: Array) -> tuple[Array, Array, Array]:
-    return jnp.linalg.svd(matrix, full_matrices=False)
+    left, values, right = jnp.linalg.svd(matrix, full_matrices=False)
+    return left, values, right
 
 
 @jax.custom_batching.sequential_vmap

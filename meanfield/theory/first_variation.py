@@ -113,7 +113,7 @@ def stationarity(
     return jnp.mean(jax.vmap(jax.vmap(squared_norm))(found.gradient), axis=1)
 
 
-def dissipation(residuals: tuple[Float[Array, "l"], ...], depths: Float[Array, "l"], /) -> Scalar:
+def dissipation(residuals: tuple[Float[Array, "_"], ...], depths: Float[Array, "l"], /) -> Scalar:
     """The rate -dQ/dtau at which the Wasserstein gradient flow lowers the energy.
 
     Args:
