@@ -209,7 +209,8 @@ def _picture(path: Path, row: _Row, digest: Any) -> np.ndarray:
     file = path / row.image
     try:
         digest.update(file.read_bytes())
-        with Image.open(file) as picture:
+        # Any other format would be opened by what it holds, whatever its name.
+        with Image.open(file, formats=("PNG",)) as picture:
             if picture.mode != "L" or picture.width != picture.height or picture.width > LARGEST:
                 raise ValueError(
                     f"{file} must be a square grey image of 8 bits and {LARGEST} pixels a side at "
@@ -218,5 +219,5 @@ def _picture(path: Path, row: _Row, digest: Any) -> np.ndarray:
             return np.asarray(picture)
     except FileNotFoundError:
         raise ValueError(f"{row.place}: the image {row.image} is missing") from None
-    except (OSError, SyntaxError, EOFError) as error:
+    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise ValueError(f"{file} cannot be read: {error}; copy it again") from None

@@ -151,7 +151,9 @@ def finite(theta: Any, what: str) -> Any:
 
 @jax.jit
 def _drawn(key: Any, here: Any) -> Any:
-    return landscape.random_direction(key, here)
+    # Neurons have one bias each: behind their axes of particles these are one-dimensional.
+    filters = nn.Theta(0, (2,) * len(here.blocks), 0)
+    return landscape.random_direction(key, here, filters=filters)
 
 
 def directions(config: Any, start: Any, paths: dict[str, Any], seed: int) -> tuple[Any, Any]:

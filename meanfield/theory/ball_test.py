@@ -123,8 +123,10 @@ def norms_test(
     """
     rows = len(norms.features)
     flat = norms.features.reshape(rows, -1)
-    wide = flat.shape[1] >= rows
-    sigma = float(np.linalg.svd(flat, compute_uv=False)[-1]) if wide else 0.0
+    values = np.linalg.svd(flat, compute_uv=False)
+    # Below the round-off of the features in their own precision, they have no full row rank.
+    cut = float(np.finfo(norms.features.dtype).eps) * max(flat.shape) * values[0]
+    sigma = float(values[-1]) if flat.shape[1] >= rows and values[-1] > cut else 0.0
     risk = share / 2 * float(np.sum((norms.outputs.sum(axis=1) - norms.targets) ** 2))
     # Where B stays, its constant does not fall to a quarter.
     pl = share * (sigma * float(norms.least.min())) ** 2 / (4 if moving else 1)

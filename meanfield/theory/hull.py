@@ -40,7 +40,8 @@ class Reach(NamedTuple):
     """What no W^Q and W^K can bring the risk below.
 
     Attributes:
-        distances: Certified lower bounds of the distance of each target row to its set.
+        distances: Certified lower bounds of the distance of each target row to its set; 0 where
+            that is round-off of the values in their own precision.
         slack: How much larger the distances of the points found are: how tight the bounds are.
         outside: Rows out of reach, beyond round-off.
         least_risk: The lower bound (s/2) sum of squares of the distances.
@@ -102,10 +103,13 @@ def reach_test(
         ]
     )
     lower, upper = found[..., 0], found[..., 1]
-    size = 1e-9 * max(float(np.abs(values).max()), float(np.abs(targets).max()), 1e-300)
+    # The values carry the round-off of the layer's own precision, which is no distance.
+    slack = max(1e-9, 200 * float(jnp.finfo(layer.value.dtype).eps))
+    size = slack * max(float(np.abs(values).max()), float(np.abs(targets).max()), 1e-300)
+    certain = np.where(lower > size, lower, 0.0)
     share = risk_share(inputs, average=average)
     return Reach(
-        lower, float(np.max(upper - lower)), lower > size, share / 2 * float(np.sum(lower**2))
+        certain, float(np.max(upper - certain)), certain > 0, share / 2 * float(np.sum(certain**2))
     )
 
 

@@ -16,7 +16,7 @@ from experiments.attention_kernels import (
     landscape_terrain,
 )
 from experiments.attention_kernels.race import KERNELS
-from meanfield import store
+from meanfield import nn, store
 from meanfield.tree import dot
 
 TINY = landscape.PRESETS["tiny"]
@@ -177,15 +177,19 @@ def test_principal_directions_hold_both_ways():
 
 
 def test_random_directions_have_the_norms_of_filters():
-    """Numpy loop: every matrix of every head; the same for both kernels, others for other seeds."""
-    start = {"a": np.random.default_rng(2).normal(size=(2, 3, 2, 4, 5))}
+    """Numpy loop: every matrix of every head, no biases; the same for both kernels, by the seed."""
+    rng = np.random.default_rng(2)
+    heads = {"a": rng.normal(size=(2, 3, 2, 4, 5)), "bias": rng.normal(size=(2, 3, 2))}
+    start = nn.Theta((), (heads,), ())
     first, second = landscape_stages.directions(TINY, start, {}, 1)
     other, _ = landscape_stages.directions(TINY, start, {}, 0)
+    first, second, other = (axis.blocks[0] for axis in (first, second, other))
     for axis in (first, second):
+        assert not axis["bias"].any()
         for layer in range(3):
             for head in range(2):
                 found = np.linalg.norm(axis["a"][layer, head])
-                np.testing.assert_allclose(found, np.linalg.norm(start["a"][1, layer, head]))
+                np.testing.assert_allclose(found, np.linalg.norm(heads["a"][1, layer, head]))
     assert not np.allclose(first["a"], second["a"])
     assert not np.allclose(first["a"], other["a"])
 

@@ -107,6 +107,11 @@ def test_bad_images(tmp_path):
     Image.fromarray(np.stack([pixels[0]] * 3, axis=-1)).save(place)
     refused(root, "sample_2.png must be a square grey image of 8 bits .* got mode RGB and 8 × 8")
     Image.fromarray(pixels[0][:6, :6]).save(place)
+    Image.fromarray(pixels[0]).save(place, format="BMP")
+    refused(root, "sample_2.png cannot be read")
+    place.write_bytes(whole[:16] + (30_000).to_bytes(4, "big") * 2 + whole[24:])
+    refused(root, "sample_2.png cannot be read")
+    Image.fromarray(pixels[0][:6, :6]).save(place)
     with pytest.raises(ValueError, match="images must have one size, . × . as the first one read"):
         read(root)
 

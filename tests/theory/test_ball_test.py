@@ -121,3 +121,16 @@ def test_refused_settings(trained):
         theory.gaussian_lipschitz(0.0)
     with pytest.raises(ValueError, match="^scale must be a finite number > 0, got -1"):
         theory.softmax_lipschitz(-1.0)
+
+
+def test_rank_that_is_round_off_proves_nothing():
+    """Closed form: identical tokens have features of rank one, whatever an SVD leaves."""
+    parts = [jax.random.normal(k, (4, 3, 2)) for k in jax.random.split(jax.random.key(0), 3)]
+    layer = theory.AttentionLayer(*parts, jnp.stack([jnp.eye(2)] * 4))
+    inputs, targets = jnp.ones((2, 2, 3)), jnp.ones((2, 2, 2))
+    for trained in (["value"], ["query", "value"]):
+        found = theory.ball_test(
+            KERNELS["softmax"], LIPSCHITZ["softmax"], layer, inputs, targets, trained=trained
+        )
+        assert not found.passes
+        assert found.pl == 0

@@ -114,3 +114,18 @@ def test_refusals():
     layer, inputs, targets = problems(4, heads=13)
     with pytest.raises(ValueError, match="at most 4096 vertices n.H, got 2.13"):
         theory.reach_test(layer, inputs, targets)
+
+
+def test_outputs_of_the_layer_itself_are_in_reach_in_single_precision():
+    """Theorem: what a layer computes lies in its hull, round-off of float32 or not."""
+    for seed in range(5):
+        keys = jax.random.split(jax.random.key(seed), 5)
+        shapes = [(2, 4, 2), (2, 4, 2), (2, 4, 3), (2, 3, 3)]
+        parts = [jax.random.normal(k, s, jnp.float32) for k, s in zip(keys, shapes, strict=False)]
+        layer = theory.AttentionLayer(*parts)
+        inputs = jax.random.normal(keys[4], (3, 2, 4), jnp.float32)
+        outputs = theory.attention_output(KERNELS["softmax"], layer, inputs)
+        found = theory.reach_test(layer, inputs, outputs)
+        assert not found.outside.any()
+        assert found.least_risk == 0
+        assert theory.reach_test(layer, inputs, outputs + 100).outside.all()
