@@ -51,7 +51,9 @@ def spectral_norm(matrices: Float[Array, "*batch r c"], /) -> Float[Array, "*bat
 
 
 def least_of_rows(matrices: Float[Array, "*batch r c"], /) -> Float[Array, "*batch"]:
-    """The least singular value of the rows: |M' v| >= sigma |v| for every v; 0 if r > c.
+    """The least singular value of the rows: |M' v| >= sigma |v| for every v.
+
+    It is 0 if r > c, and where it is round-off of the largest one.
 
     Args:
         matrices: One matrix or many.
@@ -61,7 +63,9 @@ def least_of_rows(matrices: Float[Array, "*batch r c"], /) -> Float[Array, "*bat
     """
     if matrices.shape[-2] > matrices.shape[-1]:
         return jnp.zeros(matrices.shape[:-2], matrices.dtype)
-    return singular_values(matrices)[..., -1]
+    values = singular_values(matrices)
+    cut = jnp.finfo(values.dtype).eps * max(matrices.shape[-2:]) * values[..., 0]
+    return jnp.where(values[..., -1] > cut, values[..., -1], 0)
 
 
 @jax.custom_batching.sequential_vmap

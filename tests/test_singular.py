@@ -25,6 +25,16 @@ def test_against_numpy_with_and_without_vmap():
     np.testing.assert_allclose(norms, np.linalg.norm(square, 2, axis=(2, 3)), **bound)
 
 
+def test_round_off_is_no_rank():
+    """Closed form: equal rows have rank one, whatever the decomposition leaves of the others."""
+    for dtype in (jnp.float32, jnp.float64):
+        equal = jnp.full((2, 3, 7), 0.1, dtype)
+        np.testing.assert_array_equal(singular.least_of_rows(equal), 0)
+        # A small value that is no round-off stays.
+        near = equal.at[:, 0, 0].add(1e-3).at[:, 1, 1].add(1e-3)
+        assert (singular.least_of_rows(near) > 1e-4).all()
+
+
 def test_derivatives():
     """Independent library: those of jax's own decompositions, in both modes."""
     matrices = jnp.asarray(np.random.default_rng(1).normal(size=(2, 3, 4)))

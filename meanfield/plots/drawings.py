@@ -74,7 +74,7 @@ def draw_curves(
 
 def draw_clouds(
     axes: Sequence[Axes],
-    clouds: Sequence[Float[np.ndarray, "m 2"]],
+    clouds: Sequence[Float[np.ndarray, "_ 2"]],
     /,
     *,
     titles: Sequence[str],

@@ -18,7 +18,7 @@ COLORMAP = "viridis"
 
 
 def shared_levels(
-    surfaces: Sequence[Float[np.ndarray, "a b"]], /, *, number: int = 24
+    surfaces: Sequence[Float[np.ndarray, "_ _"]], /, *, number: int = 24
 ) -> Float[np.ndarray, " l"]:
     """Levels from the least to the greatest finite value of several surfaces.
 

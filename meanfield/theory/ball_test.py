@@ -43,7 +43,7 @@ class BallTest(NamedTuple):
         margin: Radius over length; above 1 where the test passes.
         radius: R.
         length: The smaller bound of the path.
-        sigma: sigma(B_0).
+        sigma: sigma(B_0); 0 where B_0 has no full row rank to round-off.
         pl: mu_eff, the constant of the rate that follows.
         risk: f_0.
         statement: All of it in one sentence.
@@ -124,8 +124,9 @@ def norms_test(
     rows = len(norms.features)
     flat = norms.features.reshape(rows, -1)
     values = np.linalg.svd(flat, compute_uv=False)
-    # Below the round-off of the features in their own precision, they have no full row rank.
-    cut = float(np.finfo(norms.features.dtype).eps) * max(flat.shape) * values[0]
+    # Round-off of the features in their own precision is no rank; by the Frobenius norm, at least
+    # the spectral one, the verdict errs towards "no".
+    cut = float(np.finfo(norms.features.dtype).eps) * max(flat.shape) * np.linalg.norm(values)
     sigma = float(values[-1]) if flat.shape[1] >= rows and values[-1] > cut else 0.0
     risk = share / 2 * float(np.sum((norms.outputs.sum(axis=1) - norms.targets) ** 2))
     # Where B stays, its constant does not fall to a quarter.

@@ -34,7 +34,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
 from meanfield.notation import Scalar
-from meanfield.singular import eigenvalues, singular_values, spectral_norm
+from meanfield.singular import eigenvalues, least_of_rows, singular_values, spectral_norm
 from meanfield.theory.attention_layer import (
     AttentionLayer,
     Kernel,
@@ -55,7 +55,7 @@ class RateConstants(NamedTuple):
         risk: f.
         singular_values: Of B, from large to small.
         rank: Of B, to round-off.
-        sigma: sigma(B), the least singular value of the rows of B; 0 if HD < Nn.
+        sigma: sigma(B), the least singular value of the rows of B; 0 if HD < Nn, or to round-off.
         pl: mu of the trained parameters; 0 if none of the conditions holds.
         smoothness: beta of the trained parameters.
         step: 1 / beta, the largest admissible step.
@@ -159,7 +159,7 @@ def _rate_constants(kernel, layer, inputs, targets, *, names, average) -> RateCo
         risk=attention_risk(kernel, inputs, targets, average=average)(layer),
         singular_values=values,
         rank=jnp.sum(values > cut * values[0]),
-        sigma=values[-1] if features.shape[0] <= features.shape[1] else jnp.zeros_like(values[-1]),
+        sigma=least_of_rows(features),
         pl=pl_constant(kernel, layer, inputs, trained=names, average=average),
         smoothness=beta,
         step=1 / beta,

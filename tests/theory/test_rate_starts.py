@@ -59,7 +59,9 @@ def test_a_search_without_success():
         start=theory.random_start(), head_dim=1, most=4,
     )  # fmt: skip
     assert (found.rank, found.heads, len(found.tries)) == (None, None, 3)
-    with pytest.raises(ValueError, match="^B must have full row rank 4, got least singular"):
+    with pytest.raises(
+        ValueError, match="^B must have full row rank 4, got less to round-off: raise"
+    ):
         theory.sufficient_start(
             KEY, KERNELS["softmax"], LIPSCHITZ["softmax"], inputs, targets, heads=4, head_dim=1
         )
