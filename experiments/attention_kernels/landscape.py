@@ -28,7 +28,7 @@ from experiments.attention_kernels import (
     landscape_stages,
     landscape_terrain,
 )
-from experiments.attention_kernels.race import KERNELS
+from experiments.attention_kernels.training import KERNELS
 from meanfield import checks
 
 SUMMARY = "The landscape of the risk around both kernels' ends after two stages (Song, Fig. 4)."

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.attention_kernels.race import KERNELS
 from experiments.attention_kernels.race_report import COLORS, NAMES
+from experiments.attention_kernels.training import KERNELS
 from meanfield import plots
 
 STEEP = 30.0

@@ -14,8 +14,8 @@ from experiments.attention_kernels.landscape_facts import Facts
 from experiments.attention_kernels.landscape_figures import TASK_NAMES
 from experiments.attention_kernels.landscape_stages import Problem
 from experiments.attention_kernels.landscape_terrain import CLOSE
-from experiments.attention_kernels.race import KERNELS
 from experiments.attention_kernels.race_report import NAMES
+from experiments.attention_kernels.training import KERNELS
 from experiments.global_convergence import verdicts
 
 UNKNOWN = (

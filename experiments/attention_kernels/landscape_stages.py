@@ -11,8 +11,8 @@ import jax
 import numpy as np
 
 from experiments import _byte_sentiment, _pathfinder_data
-from experiments.attention_kernels import pathfinder, race, text
-from experiments.attention_kernels.race import KERNELS
+from experiments.attention_kernels import pathfinder, text
+from experiments.attention_kernels.training import KERNELS, Task, initial, model_of, stage
 from meanfield import landscape, nn
 
 TASKS = ("text", "pathfinder")
@@ -39,7 +39,7 @@ class Problem(NamedTuple):
     """
 
     name: str
-    task: race.Task
+    task: Task
     training: Any
     models: dict[str, nn.Model]
     data: str
@@ -79,7 +79,7 @@ def problem(config: Any, name: str) -> Problem:
             reviews=config.reviews, test_reviews=TESTED, length=config.length
         )
         embedding = nn.byte_text(length=config.length, dim=config.dim)
-        task = race.Task(embedding, texts.x_train, texts.y_train, texts.x_test, texts.y_test)
+        task = Task(embedding, texts.x_train, texts.y_train, texts.x_test, texts.y_test)
         said, checksums = f"{texts.name}, {config.length} bytes each", texts.checksums
     else:
         training = pathfinder.Config(
@@ -98,7 +98,7 @@ def problem(config: Any, name: str) -> Problem:
             f"batch and measured must be at most the {len(task.y_train)} training samples of "
             f"{name}, got {config.batch} and {config.measured}"
         )
-    models = {kernel: race.model_of(training, task.embedding, kernel) for kernel in KERNELS}
+    models = {kernel: model_of(training, task.embedding, kernel) for kernel in KERNELS}
     return Problem(name, task, training, models, said, checksums)
 
 
@@ -112,16 +112,14 @@ def two_stages(config: Any, problem: Problem, *, progress: bool) -> Stages:
     """
     task, models = problem.task, problem.models
     label = f"{problem.name}, stage 1" if progress else None
-    first = race.initial(problem.training, models["softmax"])
-    ends, one = race.stage(problem.training, task, models["softmax"], first, label=label)
+    first = initial(problem.training, models["softmax"])
+    ends, one = stage(problem.training, task, models["softmax"], first, label=label)
     start = finite(jax.tree.map(np.asarray, ends[-1]), f"stage 1 of {problem.name}")
     second = dataclasses.replace(problem.training, steps=config.stage_two)
     paths, rows = {}, []
     for kernel in KERNELS:
         label = f"{problem.name}, stage 2, {kernel}" if progress else None
-        points, row = race.stage(
-            second, task, models[kernel], start, order=(2,), keep=True, label=label
-        )
+        points, row = stage(second, task, models[kernel], start, order=(2,), keep=True, label=label)
         finite(jax.tree.map(np.asarray, points[-1]), f"stage 2 of {problem.name} under {kernel}")
         # On the host: taken apart there, points compile nothing.
         paths[kernel] = jax.tree.map(lambda *leaves: np.stack(leaves), *points)

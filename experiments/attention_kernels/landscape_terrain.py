@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.attention_kernels.landscape_stages import Problem, Stages
-from experiments.attention_kernels.race import KERNELS
+from experiments.attention_kernels.training import KERNELS
 from meanfield import flow, landscape, nn
 
 CLOSE = 0.9

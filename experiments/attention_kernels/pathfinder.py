@@ -1,8 +1,8 @@
 r"""Pathfinder images under softmax and Gaussian attention, trained by Adam.
 
 Pathfinder of Song et al. 2024: which kernel reaches the higher test accuracy, and faster? The
-model, and what is compared, are in :mod:`experiments.attention_kernels.race`. Tokens are single
-pixels as grey values, as published, or square patches behind a class token.
+model is in :mod:`experiments.attention_kernels.training`. Tokens are single pixels as grey values,
+as published, or square patches behind a class token.
 
 One trap: the distance of the two dots alone tells some labels, and the easier the images, the more:
 the report holds that accuracy beside the kernels'. The default's images are far easier than the
@@ -21,14 +21,14 @@ import numpy as np
 
 from experiments import _datasets, _pathfinder_data
 from experiments._cli import Outcome
-from experiments.attention_kernels import race, race_facts, race_report
+from experiments.attention_kernels import race, race_facts, race_report, training
 from meanfield import checks, nn
 
 SUMMARY = "Pathfinder images under softmax and Gaussian attention, by Adam (Song, Section 5)."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(race.Training):
+class Config(training.Training):
     """Pathfinder images under both kernels."""
 
     optimizer: Literal["sgd", "adam"] = "adam"
@@ -121,7 +121,7 @@ def _images(config: Config, data: Path | None) -> tuple[_datasets.Images, float 
     )
 
 
-def task_of(config: Config, images: _datasets.Images) -> race.Task:
+def task_of(config: Config, images: _datasets.Images) -> training.Task:
     """What is trained on: images as tokens.
 
     Args:
@@ -136,10 +136,10 @@ def task_of(config: Config, images: _datasets.Images) -> race.Task:
             for part in (images.x_train, images.x_test)
         )
         embedding = nn.byte_text(length=x.shape[1], dim=config.dim)
-        return race.Task(embedding, x, images.y_train, x_test, images.y_test)
+        return training.Task(embedding, x, images.y_train, x_test, images.y_test)
     scaled = _datasets.standardised(images)
     embedding = nn.patches(shape=shape, patch=config.patch, dim=config.dim)
-    return race.Task(embedding, scaled.x_train, images.y_train, scaled.x_test, images.y_test)
+    return training.Task(embedding, scaled.x_train, images.y_train, scaled.x_test, images.y_test)
 
 
 def _setting(config: Config, images: _datasets.Images, *, generated: bool) -> str:

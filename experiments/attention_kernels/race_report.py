@@ -8,8 +8,8 @@ from typing import Any
 
 from experiments import _report
 from experiments.attention_kernels import race_facts
-from experiments.attention_kernels.race import KERNELS, Training
 from experiments.attention_kernels.race_facts import Facts, percent
+from experiments.attention_kernels.training import KERNELS, Training
 from meanfield import plots
 
 COLORS = {"softmax": "#31688e", "gaussian": "#d1495b"}

@@ -1,7 +1,7 @@
 r"""Byte-level reviews under softmax and Gaussian attention, trained by SGD.
 
 Text classification of Song et al. 2024: which kernel reaches the higher test accuracy, and faster?
-The model, and what is compared, are in :mod:`experiments.attention_kernels.race`.
+The model is in :mod:`experiments.attention_kernels.training`.
 
 One trap: without ``--data`` the reviews are synthetic. They say whether both kernels train, and
 nothing about natural language.
@@ -16,14 +16,14 @@ from typing import Literal
 
 from experiments import _byte_sentiment, _text_data
 from experiments._cli import Outcome
-from experiments.attention_kernels import race, race_facts, race_report
+from experiments.attention_kernels import race, race_facts, race_report, training
 from meanfield import checks, nn
 
 SUMMARY = "Byte-level reviews under softmax and Gaussian attention, by SGD (Song, Section 5)."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(race.Training):
+class Config(training.Training):
     """Byte-level reviews under both kernels."""
 
     learning_rate: float = 0.1
@@ -67,7 +67,7 @@ def run(config: Config, *, data: Path | None, out_dir: Path, progress: bool) -> 
             "the default preset runs on synthetic ones"
         )
     texts = _texts(config, data)
-    task = race.Task(
+    task = training.Task(
         nn.byte_text(length=config.length, dim=config.dim),
         *(texts.x_train, texts.y_train, texts.x_test, texts.y_test),
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import _cli
-from experiments.attention_kernels import pathfinder, race, race_facts, text
+from experiments.attention_kernels import pathfinder, race_facts, text, training
 from meanfield import nn, store
 
 TINY = text.PRESETS["tiny"]
@@ -66,11 +66,11 @@ def test_the_report_says_what_was_measured(finished, name, said):
 
 def test_seeds_train_as_if_alone():
     """Numpy loop: seeds 1 and 2 one step after another, each on the minibatches of its epochs."""
-    config = race.Training(seeds=2, batch=3, steps=4, saves=3, measured=4, learning_rate=0.1)
+    config = training.Training(seeds=2, batch=3, steps=4, saves=3, measured=4, learning_rate=0.1)
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(7, 2)), rng.integers(0, 2, 7)
     model = Linear()
-    found = race.trained(config, race.Task(None, x, y, x[:5], y[:5]), model)
+    found = training.trained(config, training.Task(None, x, y, x[:5], y[:5]), model)
     for seed in (1, 2):
         order = np.random.default_rng(seed)
         chosen = np.concatenate([order.permutation(7) for _ in range(2)])[:12].reshape(4, 3)
@@ -142,7 +142,7 @@ def test_the_published_sizes():
     for module, length in ((text, 4000), (pathfinder, 1024)):
         config = module.PRESETS["paper"]
         embedding = nn.byte_text(length=length, dim=config.dim)
-        model = race.model_of(config, embedding, "gaussian")
+        model = training.model_of(config, embedding, "gaussian")
         theta = jax.eval_shape(
             lambda key, model=model, config=config: model.init(
                 key, width=(config.heads, config.neurons)

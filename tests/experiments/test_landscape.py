@@ -15,7 +15,7 @@ from experiments.attention_kernels import (
     landscape_stages,
     landscape_terrain,
 )
-from experiments.attention_kernels.race import KERNELS
+from experiments.attention_kernels.training import KERNELS
 from meanfield import nn, store
 from meanfield.tree import dot
 
