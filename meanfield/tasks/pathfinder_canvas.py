@@ -22,6 +22,8 @@ from meanfield.tasks.pathfinder_shapes import DEGREES, Design, Shapes, shapes
 
 TOUCH = 459
 """Two claims of 255 at most that add up to so much or more touch."""
+FREE = 76
+"""A claim up to so much, of 255, leaves a pixel free for a distractor to start."""
 
 
 class Canvases(NamedTuple):
@@ -193,3 +195,47 @@ def claim(
         index = offsets + window[None, :]
         flat = canvas.reshape(-1)
         flat[index] = np.maximum(flat[index], templates.reshape(len(templates), -1)[directions])
+
+
+def free_starts(
+    plan: Plan,
+    canvases: Canvases,
+    rows: Int[np.ndarray, " b"],
+    directions: Int[np.ndarray, " b"],
+    /,
+    *,
+    draws: Float[np.ndarray, " b"],
+) -> tuple[Int[np.ndarray, " b"], Bool[np.ndarray, " b"]]:
+    """A place where a distractor may start on each canvas, and whether there is room for more.
+
+    Args:
+        plan: What growth looks up.
+        canvases: Many canvases.
+        rows: Those on which a distractor starts.
+        directions: The direction of its first dash.
+        draws: A uniform random number for each.
+
+    >>> from meanfield.tasks.pathfinder_shapes import pathfinder_design
+    >>> one, zero = plan(pathfinder_design()), np.array([0])
+    >>> free_starts(one, empty(one, 1), zero, zero, draws=np.array([0.5]))[1].tolist()
+    [True]
+    """
+    claims = canvases.claims[rows].reshape(-1, plan.side, plan.side)
+    free = ~_spread_over(plan, claims > FREE, directions).reshape(len(rows), -1)
+    ranks = np.cumsum(free, axis=1, dtype=np.int32)
+    numbers = ranks[:, -1]
+    aim = (numbers * draws).astype(int)
+    return (ranks <= aim[:, None]).sum(axis=1), numbers >= plan.design.size**2 / 100
+
+
+def _spread_over(plan: Plan, taken: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    """Where a first dash of each direction would cover a taken pixel [b side side]."""
+    full = plan.shapes.footprint[directions] == 255
+    half = full.shape[-1] // 2
+    covered = np.zeros_like(taken)
+    for row in range(2 * half + 1):
+        for column in range(2 * half + 1):
+            if full[:, row, column].any():
+                seen = np.roll(taken, (half - row, half - column), (1, 2))
+                covered |= seen & full[:, row, column][:, None, None]
+    return covered

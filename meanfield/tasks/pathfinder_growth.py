@@ -14,13 +14,20 @@ References:
     Grassberger 2002, *Go with the winners*, arXiv cond-mat/0201313.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int
 
-from meanfield.tasks.pathfinder_canvas import Canvases, Plan, claim, empty, extended
+from meanfield.tasks.pathfinder_canvas import (
+    Canvases,
+    Plan,
+    claim,
+    empty,
+    extended,
+    free_starts,
+)
 from meanfield.tasks.pathfinder_shapes import DEGREES
 
 PAIRS = 16
@@ -31,8 +38,8 @@ RESTARTS = 5
 """Tries to grow a distractor."""
 ROUNDS = 20
 """How often all pairs of an image may get stuck."""
-FREE = 76
-"""A claim up to so much, of 255, leaves a pixel free for a distractor to start."""
+CHOICES = 5000
+"""How often an image's pairs may be thrown away by a choice among them."""
 
 
 class Paths(NamedTuple):
@@ -47,15 +54,22 @@ class Paths(NamedTuple):
     directions: Int[np.ndarray, "b p n"]
 
 
-def targets(plan: Plan, generators: Sequence[np.random.Generator], /) -> tuple[Paths, Canvases]:
+def targets(
+    plan: Plan,
+    generators: Sequence[np.random.Generator],
+    /,
+    *,
+    keep: Callable[[Paths], np.ndarray] | None = None,
+) -> tuple[Paths, Canvases]:
     """Two paths for each image, and the canvases with the room that they claim.
 
     Args:
         plan: What growth looks up.
         generators: The random numbers of each image.
+        keep: Which pairs of paths may be kept, one image each; all of them if None.
 
     Raises:
-        ValueError: If the paths of an image get stuck again and again.
+        ValueError: If the paths of an image get stuck, or are not kept, again and again.
 
     >>> from meanfield.tasks import pathfinder_canvas as canvas, pathfinder_shapes as shapes
     >>> one = canvas.plan(shapes.pathfinder_design(dashes=3))
@@ -66,21 +80,27 @@ def targets(plan: Plan, generators: Sequence[np.random.Generator], /) -> tuple[P
     needed = 5 + 7 * (design.dashes - 1)
     places = np.zeros((len(generators), 2, design.dashes), np.int32)
     directions = np.zeros_like(places)
-    canvases = empty(plan, len(generators))
-    waiting = np.arange(len(generators))
-    for _ in range(ROUNDS):
+    canvases, done = empty(plan, len(generators)), np.zeros(len(generators), bool)
+    stuck = np.zeros(len(generators), int)
+    for _ in range(CHOICES):
+        waiting = np.flatnonzero(~done)
         draws = np.stack([generators[int(image)].random((PAIRS, needed)) for image in waiting])
-        found, pairs = _round(plan, draws)
-        done = waiting[found]
-        places[done], directions[done] = pairs[0], pairs[1]
-        canvases.claims[done], canvases.near[done] = pairs[2]
-        waiting = waiting[~found]
-        if not len(waiting):
+        ended, found, pairs = _round(plan, draws, keep)
+        stuck[waiting[~ended]] += 1
+        new = waiting[found]
+        done[new], places[new], directions[new] = True, pairs[0], pairs[1]
+        canvases.claims[new], canvases.near[new] = pairs[2]
+        if done.all():
             return Paths(_pixels(plan, places), directions), canvases
+        if stuck.max() >= ROUNDS:
+            raise ValueError(
+                f"dashes must be so few that two paths of them fit into {design.size} x "
+                f"{design.size} pixels, got {design.dashes}: all of {ROUNDS * PAIRS} pairs got "
+                "stuck; lower dashes or enlarge size"
+            )
     raise ValueError(
-        f"dashes must be so few that two paths of them fit into {design.size} x {design.size} "
-        f"pixels, got {design.dashes}: all of {ROUNDS * PAIRS} pairs got stuck; lower dashes or "
-        "enlarge size"
+        f"matched and apart must leave some pairs of paths, got none among {CHOICES * PAIRS}; "
+        "enlarge matched or do without one of them"
     )
 
 
@@ -115,7 +135,7 @@ def distractors(
                 break
             u = draws[rows, path, restart]
             direction = (DEGREES * u[:, 0]).astype(int)
-            start, room[rows] = _free_start(plan, canvases, rows, direction, u[:, 1])
+            start, room[rows] = free_starts(plan, canvases, rows, direction, draws=u[:, 1])
             rows, start, direction, u = (a[room[rows]] for a in (rows, start, direction, u))
             trial = Canvases(canvases.claims[rows], canvases.near[rows])
             path_places, path_directions, ok = _single(plan, trial, start, direction, u[:, 2:])
@@ -126,8 +146,10 @@ def distractors(
     return Paths(_pixels(plan, places), directions), grown
 
 
-def _round(plan: Plan, draws: np.ndarray) -> tuple[Any, tuple]:
-    """One pair of paths for each image in which any pair came to its end."""
+def _round(
+    plan: Plan, draws: np.ndarray, keep: Callable[..., np.ndarray] | None
+) -> tuple[Any, Any, tuple]:
+    """In which images pairs came to their end and may be kept, and the first such pair of each."""
     images, pairs = draws.shape[:2]
     u = draws.reshape(images * pairs, -1)
     dashes = plan.design.dashes
@@ -159,13 +181,18 @@ def _round(plan: Plan, draws: np.ndarray) -> tuple[Any, tuple]:
         alive[into] = True
         if not alive.any():
             break
-    found = alive.reshape(images, pairs).any(axis=1)
+    kept = alive.copy()
+    if keep is not None:
+        rows = np.flatnonzero(alive)
+        kept[rows] = keep(Paths(_pixels(plan, places[rows]), directions[rows]))
+    ended = alive.reshape(images, pairs).any(axis=1)
+    found = kept.reshape(images, pairs).any(axis=1)
     # All pairs have one law, so the first is as good as any.
-    first = np.flatnonzero(found) * pairs
+    first = (np.arange(images) * pairs + kept.reshape(images, pairs).argmax(axis=1))[found]
     for path in range(2):
         claim(plan, canvases, first, places[first, path, -1], directions[first, path, -1])
-    kept = (canvases.claims[first], canvases.near[first])
-    return found, (places[first], directions[first], kept)
+    room = (canvases.claims[first], canvases.near[first])
+    return ended, found, (places[first], directions[first], room)
 
 
 def _single(
@@ -203,31 +230,6 @@ def _starts(plan: Plan, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     away = np.rint(design.spread * np.stack([np.sin(angle), np.cos(angle)])).astype(int)
     first = row * plan.side + column
     return np.stack([first, first + away[0] * plan.side + away[1]], axis=1), directions
-
-
-def _spread_over(plan: Plan, taken: np.ndarray, directions: np.ndarray) -> np.ndarray:
-    """Where a first dash of each direction would cover a taken pixel [b side side]."""
-    full = plan.shapes.footprint[directions] == 255
-    half = full.shape[-1] // 2
-    covered = np.zeros_like(taken)
-    for row in range(2 * half + 1):
-        for column in range(2 * half + 1):
-            if full[:, row, column].any():
-                seen = np.roll(taken, (half - row, half - column), (1, 2))
-                covered |= seen & full[:, row, column][:, None, None]
-    return covered
-
-
-def _free_start(
-    plan: Plan, canvases: Canvases, rows: np.ndarray, directions: np.ndarray, u: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """A place where a distractor may start on each canvas, and whether there is room for more."""
-    claims = canvases.claims[rows].reshape(-1, plan.side, plan.side)
-    free = ~_spread_over(plan, claims > FREE, directions).reshape(len(rows), -1)
-    ranks = np.cumsum(free, axis=1, dtype=np.int32)
-    numbers = ranks[:, -1]
-    aim = (numbers * u).astype(int)
-    return (ranks <= aim[:, None]).sum(axis=1), numbers >= plan.design.size**2 / 100
 
 
 def _copies(alive: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

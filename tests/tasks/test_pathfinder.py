@@ -62,37 +62,6 @@ def test_the_dots_alone():
             assert abs(lit - math.pi * 16) < 8
 
 
-def test_classes_agree_in_every_first_order_statistic(hard):
-    """Theorem: the label is drawn before the picture; means by class within standard errors."""
-    ones = hard.labels == 1
-    pixels = hard.images.reshape(len(ones), -1).astype(float)
-    statistics = {
-        "ink": (pixels > 30).sum(axis=1, keepdims=True),
-        "brightness": pixels.mean(axis=1, keepdims=True),
-        "distractors": hard.drawn.sum(axis=1, keepdims=True),
-        "first dot": hard.dots[:, 0],
-        "second dot": hard.dots[:, 1],
-        "spread of a dot": (hard.dots.reshape(len(ones), 4) - 15.5) ** 2,
-    }
-    for name, values in statistics.items():
-        score, error = scores(values, ones)
-        assert np.all(np.abs(score) < 4), name
-        assert np.all(error < 0.05 * values.std(axis=0)), name
-    lit = pixels[:, (pixels > 0).mean(axis=0) > 0.05]
-    score, _ = scores(lit, ones)
-    assert lit.shape[1] > 800
-    assert np.all(np.abs(score) < 5)
-    # Neighbouring pixels lean on each other: some 100 of them count, and not all.
-    assert abs(np.mean(score**2) - 1) < 4 * math.sqrt(2 / 100)
-
-
-def scores(values, ones):
-    """Difference of the means by class over its standard error, and that error."""
-    first, second = values[ones].astype(float), values[~ones].astype(float)
-    error = np.sqrt(first.var(axis=0) / len(first) + second.var(axis=0) / len(second))
-    return (first.mean(axis=0) - second.mean(axis=0)) / error, error
-
-
 def test_labels_are_balanced(hard):
     """Closed form: a fair coin, and each path's start is the first dot in half of the images."""
     ones = hard.labels.sum()
