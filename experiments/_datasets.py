@@ -7,6 +7,7 @@ its first layer in float32.
 """
 
 import hashlib
+import lzma
 import zipfile
 import zlib
 from pathlib import Path
@@ -16,6 +17,12 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from meanfield import store
+
+DAMAGE = (
+    OSError, EOFError, ValueError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error,
+    lzma.LZMAError,
+)  # fmt: skip
+"""What reading a member may raise: cut short, of absurd size, encrypted, or packed otherwise."""
 
 
 class Images(NamedTuple):
@@ -156,7 +163,7 @@ def _members(path: Path) -> dict[str, np.ndarray]:
         if archived:
             # Of a path, is_zipfile says False even where it may not read.
             with path.open("rb") as file:
-                archived = zipfile.is_zipfile(file)
+                archived = file.read(2) == b"PK" and zipfile.is_zipfile(file)
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"data must be an .npz file, got {path}, which does not exist") from None
     except (OSError, ValueError) as error:
@@ -172,7 +179,7 @@ def _members(path: Path) -> dict[str, np.ndarray]:
             for key in ("x_train", "y_train", "x_test", "y_test"):
                 if key in archive.files:
                     members[key] = _member(path, archive, key)
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
         raise ValueError(f"{path} cannot be read: {error}; copy it again") from None
     return members
 
@@ -180,9 +187,9 @@ def _members(path: Path) -> dict[str, np.ndarray]:
 def _member(path: Path, archive: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
     try:
         array = archive[key]
-    except ValueError as error:
-        hint = "holds Python objects; save it as numbers" if "pickle" in str(error) else str(error)
-        raise ValueError(f"{path}: {key} cannot be read: {hint}") from None
+    except DAMAGE as error:
+        said = "holds Python objects; save it as numbers" if "pickle" in str(error) else str(error)
+        raise ValueError(f"{path}: {key} cannot be read: {said}") from None
     if not isinstance(array, np.ndarray):
         raise ValueError(f"{path}: {key} must be an array in the .npy format")
     return array

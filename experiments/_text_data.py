@@ -16,8 +16,8 @@ References:
     Tay et al. 2021, arXiv 2011.04006 (reviews as bytes).
 """
 
-import gzip
 import hashlib
+import lzma
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -75,7 +75,8 @@ def reviews(path: Path, /, *, length: int, longer: str = "cut") -> Texts:
     try:
         parts, checksums = _parts(path)
     except OSError as error:
-        raise ValueError(f"{error.filename or path} cannot be read: {error.strerror}") from None
+        said = error.strerror or error
+        raise ValueError(f"{error.filename or path} cannot be read: {said}") from None
     if "test" not in parts:
         by_label = [[one for one in parts["train"] if one.label == label] for label in (0, 1)]
         parts["test"] = [one for rows in by_label for one in rows[4::5]]
@@ -187,32 +188,61 @@ def _labelled_files(
     digest = hashlib.sha256()
     for name, content in files:
         steps = PurePosixPath(name).parts
-        if len(steps) < 3 or steps[-2] == "unsup" or steps[-3] not in PARTS:
+        part = next((step for step in steps[:-1] if step in PARTS), "")
+        inside = steps[steps.index(part) + 1 :] if part else ()
+        # Lists of addresses lie beside the folders of reviews.
+        if len(inside) < 2 or inside[0] == "unsup":
             continue
         place = f"{path}: {name}"
-        if steps[-2] not in labels:
-            raise ValueError(f"{place}: a label must be pos or neg, got {steps[-2]!r}")
-        parts[steps[-3]].append(review(place, content, labels[steps[-2]]))
-        digest.update(f"{'/'.join(steps[-3:])}\0{len(content)}\0".encode() + content)
+        if inside[0] not in labels:
+            raise ValueError(f"{place}: a label must be pos or neg, got {inside[0]!r}")
+        if len(inside) > 2:
+            raise ValueError(
+                f"{place}: a review must lie in {part}/{inside[0]} itself, got a folder "
+                f"{inside[1]!r} in it; move its reviews up or take it away"
+            )
+        parts[part].append(review(place, content, labels[inside[0]]))
+        digest.update(f"{part}/{'/'.join(inside)}\0{len(content)}\0".encode() + content)
     return parts, {path.name: digest.hexdigest()}
 
 
 def _members(path: Path) -> Iterator[tuple[str, bytes]]:
     """Names and contents of the text files in a tar archive, which is never unpacked."""
+    name = "its beginning, or is no archive"
     try:
         with tarfile.open(path) as archive:
             for member in archive:
-                steps = PurePosixPath(member.name)
-                if steps.is_absolute() or ".." in steps.parts or "\\" in member.name:
-                    raise ValueError(
-                        f"{path}: the member {member.name!r} leads out of the archive; "
-                        "take the archive from its first source"
-                    )
-                if member.isfile() and steps.suffix == ".txt":
+                name = f"the member {member.name!r}"
+                _check_member(path, member)
+                if member.isfile() and member.name.endswith(".txt"):
                     content = archive.extractfile(member)
                     yield member.name, content.read() if content else b""
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path} is cut short or damaged: {error}; copy it again") from None
+            # At a broken header or the end of the file tarfile stops as if nothing were missing.
+            if archive.fileobj is None or archive.fileobj.read(512) != bytes(512):
+                raise tarfile.ReadError("the mark of the archive's end is missing")
+            # Checksums of a packed stream stand at its end, which tarfile does not reach.
+            while archive.fileobj.read(2**20):
+                pass
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        said = (str(error) or "no data").splitlines()[0].rstrip(":")
+        raise ValueError(
+            f"{path} is cut short or damaged at or after {name}: {said}; copy it again"
+        ) from None
+
+
+def _check_member(path: Path, member: tarfile.TarInfo) -> None:
+    steps = PurePosixPath(member.name)
+    if steps.is_absolute() or ".." in steps.parts or "\\" in member.name:
+        raise ValueError(
+            f"{path}: the member {member.name!r} leads out of the archive; "
+            "take the archive from its first source"
+        )
+    if steps.suffix == ".txt" and not member.isfile() and not member.isdir():
+        raise ValueError(
+            f"{path}: the member {member.name!r} is a link and no review; pack the files themselves"
+        )
 
 
 def _sha256(content: bytes) -> str:

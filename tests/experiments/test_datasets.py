@@ -150,13 +150,22 @@ def raw(content):
     [
         (b"", "data must be an .npz file with x_train"),
         (b"not an archive", "data must be an .npz file with x_train"),
+        (b"\x80\x04K\x01." + raw(b""), "data must be an .npz file with x_train"),
         (raw(b""), "x_train"),
         (raw(b"no array"), "x_train must be an array"),
         (raw(b"\x93NUMPY\x01\x00"), "x_train cannot be read"),
         (raw(b"x" * 99)[:90], "data must be an .npz file"),
     ],
     # An archive holds the time at which it was made, so its bytes are no name for a test.
-    ids=["empty", "text", "empty member", "no array", "header cut", "archive cut"],
+    ids=[
+        "empty",
+        "text",
+        "a pickle before",
+        "empty member",
+        "no array",
+        "header cut",
+        "archive cut",
+    ],
 )
 def test_bad_files_are_named(path, content, sentence):
     """House rule: whatever bytes there are, one sentence that names the file."""

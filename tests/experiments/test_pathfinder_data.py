@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from experiments import _pathfinder_data
+from experiments._dots import displacement_accuracy
 from meanfield import tasks
 
 
@@ -74,6 +75,7 @@ def test_the_known_empty_file_is_left_out(tmp_path):
         ("../imgs sample_0.png 0 1", "line 11: the image ../imgs/sample_0.png leads out of"),
         ("/imgs sample_0.png 0 1", "line 11: the image /imgs/sample_0.png leads out of"),
         ("imgs/0 sample_99.png 0 1", "line 11: the image imgs/0/sample_99.png is missing"),
+        ("imgs 0 0 1", "0 cannot be read: Is a directory"),
     ],
 )
 def test_bad_rows(tmp_path, row, message):
@@ -159,10 +161,71 @@ def test_generated_images_are_the_generator_s():
     assert 0 <= dots <= 1
 
 
-def test_the_distance_of_the_dots_alone():
-    """Closed form: a label that is the distance's parity is told, a coin is not."""
+def test_members_that_cannot_be_read_are_named(tmp_path):
+    """House rule: an encrypted member, packed bytes that are damaged, a method that is unknown."""
+    path = tmp_path / "p.npz"
+    np.savez_compressed(path, x_train=np.zeros((9, 8, 8), np.uint8), y_train=np.arange(9) % 2)
+    whole = path.read_bytes()
+    header = whole.index(b"PK\x01\x02")
+    for place, value, message in (
+        (header + 8, 1, "x_train cannot be read: .* is encrypted"),
+        (header + 10, 99, "x_train cannot be read: "),
+        (80, 0xFF, "x_train cannot be read: "),
+    ):
+        damaged = bytearray(whole)
+        damaged[place] = value
+        if place == header + 8:
+            damaged[6] = 1
+        path.write_bytes(damaged)
+        refused(path, message)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_members_packed_by_other_methods(tmp_path, method):
+    """Invariance: after a flipped byte the file is refused by name, or no image is another."""
     rng = np.random.default_rng(0)
-    away = rng.uniform(0, 20, 4000)
-    assert _pathfinder_data._by_distance(away, away.astype(int) % 2, 3000) == 1.0
-    coin = _pathfinder_data._by_distance(away, rng.integers(0, 2, 4000), 3000)
-    assert abs(coin - 0.5) < 4 * 0.5 / np.sqrt(1000)
+    arrays = {"x_train": rng.integers(0, 256, (9, 8, 8), dtype=np.uint8),
+              "y_train": np.arange(9) % 2, "x_test": np.zeros((2, 8, 8), np.uint8),
+              "y_test": np.arange(2)}  # fmt: skip
+    path = tmp_path / "p.npz"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for key, array in arrays.items():
+            with archive.open(f"{key}.npy", "w") as member:
+                np.save(member, array)
+    whole, pixels = path.read_bytes(), read(path).x_train
+    refusals = []
+    for place in rng.integers(0, len(whole), 60):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0xFF
+        path.write_bytes(damaged)
+        try:
+            # A damaged directory may hide whole arrays, as if they had never been there.
+            assert np.isin(read(path).x_train, pixels).all()
+        except ValueError as refusal:
+            refusals.append(str(refusal))
+    assert len(refusals) > 30
+    assert all("p.npz" in refusal for refusal in refusals)
+
+
+def test_the_displacement_of_the_dots_alone():
+    """Closed form: a label that distance or displacement holds is told, a coin is not.
+
+    The law (|across|, |down|) -> parity of |across| is none of the distance: cells are needed.
+    """
+    rng = np.random.default_rng(0)
+    away = rng.integers(-9, 10, (4000, 2))
+    distance = np.linalg.norm(away.astype(float), axis=1).astype(int)
+    assert displacement_accuracy(away, distance % 2) == 1.0
+    assert displacement_accuracy(away, np.abs(away[:, 0]) % 2) == 1.0
+    coin = displacement_accuracy(away, rng.integers(0, 2, 4000))
+    assert abs(coin - 0.5) < 4 * 0.5 / np.sqrt(4000)
+
+
+def test_matched_images_have_no_such_cue():
+    """Theorem: matched pairs have one displacement for both labels; without, the cue is large."""
+    options = {"size": 16, "dashes": 2, "spread": 3, "distractors": 0}
+    _, dots = _pathfinder_data.generated(images=1500, test_images=500, **options)
+    assert dots > 0.5 + 15 * 0.5 / np.sqrt(2000)
+    _, dots = _pathfinder_data.generated(images=400, test_images=200, matched=1, **options)
+    # The best of four answers, on 600 images.
+    assert abs(dots - 0.5) < 4 * 0.5 / np.sqrt(600)

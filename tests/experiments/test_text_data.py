@@ -2,13 +2,12 @@ import gzip
 import hashlib
 import io
 import json
-import re
 import tarfile
 
 import numpy as np
 import pytest
 
-from experiments import _byte_sentiment, _text_data
+from experiments import _text_data
 
 GOOD = [("A fine film, très bien.", 1), ("Dull.", 0), ("It was fine.", 1), ("Bad\tand long.", 0)]
 
@@ -33,8 +32,8 @@ def two_files(root, ending, write):
     return root
 
 
-def archive(path, members):
-    with tarfile.open(path, "w:gz") as tar:
+def archive(path, members, mode="w:gz"):
+    with tarfile.open(path, mode) as tar:
         for name, content in members:
             member = tarfile.TarInfo(name)
             member.size = len(content)
@@ -135,15 +134,85 @@ def test_bad_lines_of_tsv(tmp_path, line, message):
         ("train/pos/9_9.txt", b"", "9_9.txt: the review is empty"),
         ("test/neg/9_9.txt", b"caf\xe9", "9_9.txt: byte 4 of the review, 0xe9"),
         ("train/odd/9_9.txt", b"x", "9_9.txt: a label must be pos or neg, got 'odd'"),
+        ("train/pos/sub/9.txt", b"x", r"9.txt: a review must lie in train/pos itself, .* 'sub'"),
+        ("train/sub/pos/9.txt", b"x", "9.txt: a label must be pos or neg, got 'sub'"),
     ],
 )
 def test_bad_files_of_a_folder(tmp_path, name, content, message):
     """House rule: one sentence that names the file, in a folder and in an archive."""
     root = folder(tmp_path / "acl")
-    (root / name).parent.mkdir(exist_ok=True)
+    (root / name).parent.mkdir(exist_ok=True, parents=True)
     (root / name).write_bytes(content)
     refused(root, message)
     refused(archive(tmp_path / "acl.tar.gz", [(name, content)]), message)
+
+
+@pytest.mark.parametrize("kind", ["gz", "xz", "bz2", ""])
+def test_damaged_archives_are_refused(tmp_path, kind):
+    """Invariance: cut anywhere or with a byte flipped, an archive is refused or is read as it was.
+
+    Nothing is compressed much, so that most bytes of the file are bytes of a review.
+    """
+    rng = np.random.default_rng(0)
+    texts = [rng.bytes(300).hex().encode() for _ in range(8)]
+    names = [f"{part}/{label}/{i}.txt" for part in ("train", "test") for label in ("pos", "neg")
+             for i in range(2)]  # fmt: skip
+    path = archive(tmp_path / "a.tar.gz", list(zip(names, texts, strict=True)), f"w:{kind}")
+    whole = _text_data.reviews(path, length=600)
+    content = path.read_bytes()
+    refusals = []
+    # A tar file has a mark of its end, and then nothing but zeros.
+    end = len(content) if kind else 8 * (512 + 1024) + 1024
+    damages = [content[:cut] for cut in rng.integers(1, end - 10, 12)]
+    damages += [content[:cut] for cut in (() if kind else range(1024, end - 1024, 512))]
+    damages += [flipped(content, place) for place in rng.integers(0, len(content), 12)]
+    for damaged in damages:
+        path.write_bytes(damaged)
+        try:
+            found = _text_data.reviews(path, length=600)
+        except ValueError as refusal:
+            refusals.append(str(refusal))
+            continue
+        assert len(damaged) == len(content)
+        # Only a tar file without compression has no checksum of what is in it.
+        assert not kind or found.checksums == whole.checksums
+    assert all(str(path) in refusal and "\n" not in refusal for refusal in refusals)
+    assert len(refusals) >= (18 if kind else 12 + (end - 2048) // 512)
+
+
+def flipped(content, place):
+    damaged = bytearray(content)
+    damaged[place] ^= 0xFF
+    return bytes(damaged)
+
+
+def test_damaged_streams_are_refused(tmp_path):
+    """Invariance: a .jsonl.gz file is read as it was or refused by name, wherever it is damaged."""
+    path = tmp_path / "r.jsonl.gz"
+    path.write_bytes(gzip.compress(lines([(f"{t} {i}", y) for i in range(9) for t, y in GOOD])))
+    whole, content = _text_data.reviews(path, length=32), path.read_bytes()
+    refusals = []
+    for place in range(0, len(content), 5):
+        for damaged in (content[:place], flipped(content, place)):
+            path.write_bytes(damaged)
+            try:
+                found = _text_data.reviews(path, length=32)
+            except ValueError as refusal:
+                refusals.append(str(refusal))
+            else:
+                np.testing.assert_array_equal(found.x_train, whole.x_train)
+    assert all("r.jsonl.gz" in refusal for refusal in refusals)
+    assert len(refusals) > 0.8 * 2 * len(content) / 5
+
+
+def test_links_are_no_reviews(tmp_path):
+    """House rule: a link in an archive may lead anywhere; it is named and not followed."""
+    path = tmp_path / "a.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        member = tarfile.TarInfo("train/pos/0.txt")
+        member.type, member.linkname = tarfile.SYMTYPE, "/etc/hostname"
+        tar.addfile(member)
+    refused(path, "the member 'train/pos/0.txt' is a link and no review")
 
 
 def test_archives_that_are_cut_or_lead_out(tmp_path):
@@ -184,22 +253,3 @@ def test_other_refusals(tmp_path):
     refused(path, message, longer="refuse")
     refused(path, "longer must be one of cut, refuse, got 'crop'", longer="crop")
     refused(path, "length must be an integer >= 1, got 0", length=0)
-
-
-def test_synthetic_reviews_have_the_label_of_their_verdicts():
-    """Numpy loop: each clause is read again, with its negation."""
-    texts = _byte_sentiment.byte_sentiment(reviews=300, test_reviews=20, length=128, seed=3)
-    for row, label in zip(texts.x_train, texts.y_train, strict=True):
-        text = bytes((row[row > 0] - 1).astype(np.uint8)).decode()
-        verdicts = []
-        for clause in text.split(".")[:-1]:
-            word = clause.split()[-1]
-            assert (word in _byte_sentiment.PRAISE) != (word in _byte_sentiment.BLAME)
-            verdicts.append((word in _byte_sentiment.PRAISE) != (" not " in clause))
-        assert len(verdicts) % 2 == 1
-        assert label == (2 * sum(verdicts) > len(verdicts))
-    assert "synthetic" in texts.name
-    assert abs(texts.y_train.mean() - 0.5) < 4 * 0.5 / np.sqrt(300)
-    assert re.fullmatch("[0-9a-f]{64}", texts.checksums[texts.name])
-    with pytest.raises(ValueError, match="length must be an integer >= 30, got 29"):
-        _byte_sentiment.byte_sentiment(reviews=1, test_reviews=1, length=29)
