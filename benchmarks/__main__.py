@@ -13,6 +13,7 @@ BENCHMARKS: dict[str, str] = {
     "distances": "benchmarks.distances",
     "integrators": "benchmarks.integrators",
     "landscape": "benchmarks.landscape",
+    "pathfinder": "benchmarks.pathfinder",
     "relatives": "benchmarks.relatives",
 }
 
