@@ -158,6 +158,8 @@ def _draw(rows: list[dict], path: Path) -> None:
         )  # fmt: skip
     ax.axhline(LEAST_RATE, color="#7f7f7f", linestyle="--", label="asked")
     ax.set(xlabel="dashes of a path", ylabel="images per processor second", yscale="log")
+    ax.set_yticks([100, 200, 500, 1000, 2000], ["100", "200", "500", "1,000", "2,000"])
+    ax.tick_params(axis="y", which="minor", left=False, labelleft=False)
     ax.set_xticks(sorted({row["dashes"] for row in rows}))
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     plots.save_figure(figure, path)
