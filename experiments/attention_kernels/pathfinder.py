@@ -68,7 +68,7 @@ class Config(training.Training):
 PRESETS = {
     "tiny": Config(
         dim=8, head_dim=4, neurons=8, seeds=2, images=64, test_images=40, batch=8, steps=16,
-        saves=5, measured=32, dashes=3,
+        saves=5, measured=32, dashes=3, ladder=(0.3, 1.0), held_out=16,
     ),
     "default": Config(),
     "paper": Config(
@@ -83,12 +83,12 @@ def run(config: Config, *, data: Path | None, out_dir: Path, progress: bool) -> 
     """Trains both kernels from every seed, draws and reports."""
     images, dots = _images(config, data)
     arrays = race.curves(config, task_of(config, images), progress=progress)
-    facts = race_facts.facts(arrays, test_samples=len(images.y_test))
     baseline = (
         ("a constant answer", float(max(images.y_test.mean(), 1 - images.y_test.mean())))
         if dots is None
-        else ("distance of the dots alone", dots)
+        else ("displacement of the dots alone", dots)
     )
+    facts = race_facts.facts(arrays, baseline=baseline[1])
     race_report.draw(arrays, out_dir / "curves.png", baseline=baseline)
     return Outcome(
         arrays=arrays,

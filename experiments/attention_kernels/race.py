@@ -1,34 +1,87 @@
 """Two attention kernels trained on one task, seed by seed alike.
 
 Seed s has the same initial parameters and the same minibatches under both kernels, so kernels are
-compared within each seed. Model and training are in
+compared within each seed; each trains at a learning rate of its own, chosen in
+:mod:`experiments.attention_kernels.race_ladder`. Model and training are in
 :mod:`experiments.attention_kernels.training`.
+
+One trap: the validation part is taken out of the training samples and never out of the test part;
+the learning rate and the time to stop are chosen on it.
 """
 
 import numpy as np
 
 from experiments._together import side_by_side
-from experiments.attention_kernels.training import KERNELS, Task, Training, model_of, trained
+from experiments.attention_kernels import race_facts, race_ladder
+from experiments.attention_kernels.training import (
+    KERNELS,
+    Lanes,
+    Task,
+    Training,
+    initial,
+    model_of,
+    stage,
+)
+
+DRAWN = 1
+"""Seed of the draw of the validation part."""
 
 
 def curves(config: Training, task: Task, *, progress: bool) -> dict[str, np.ndarray]:
-    """Losses and accuracies [kernel, seed, time] of both kernels; after a divergence, NaN.
+    """What both kernels leave: losses and accuracies [kernel, seed, time], the ladder, averages.
+
+    ``rates`` [kernel] and the ladder's ``rungs`` and ``rung_losses`` [kernel, rung] are learning
+    rates; ``late`` and ``whole`` [kernel, seed, test sample] are the shares of the last quarter and
+    of all of training in which a test sample was right. After a divergence there is NaN.
 
     Args:
         config: The training.
         task: What to train on.
         progress: Whether to show how far it is.
+
+    Raises:
+        ValueError: If the training samples are too few for a batch and a validation part.
     """
-    if len(task.y_train) < config.batch:
-        raise ValueError(
-            f"batch must be at most the {len(task.y_train)} training samples, got {config.batch}"
-        )
+    apart, valid = validated(config, task)
 
     def train(kernel: str) -> dict[str, np.ndarray]:
         model = model_of(config, task.embedding, kernel)
-        return trained(config, task, model, label=kernel if progress else None)
+        label = kernel if progress else None
+        ladder = label and f"{kernel}, learning rates"
+        found = race_ladder.choice(config, apart, model, valid, label=ladder)
+        lanes = Lanes(tuple(range(1, config.seeds + 1)), (found.factor,) * config.seeds)
+        start = initial(config, model)
+        rows = stage(config, apart, model, start, label=label, lanes=lanes, samples=True)[1]
+        rate = np.asarray(config.learning_rate * found.factor)
+        return rows | {"rates": rate, "rung_losses": found.losses}
 
     runs = side_by_side(train, KERNELS)
     every = {name: np.stack([run[name] for run in runs]) for name in runs[0]}
     times = np.linspace(0, config.steps, config.saves).round().astype(int)
-    return {"steps": times, "epochs": times * config.batch / len(task.y_train), **every}
+    every |= {"steps": times, "epochs": times * config.batch / len(apart.y_train)}
+    every["rungs"] = config.learning_rate * np.asarray(config.ladder)
+    # Answers at every time would outweigh all the rest of the record; two averages are enough.
+    right = every.pop("right")
+    return every | race_facts.averages(every, right)
+
+
+def validated(config: Training, task: Task) -> tuple[Task, tuple[np.ndarray, np.ndarray]]:
+    """The task with a part of its training samples set aside, and that part.
+
+    Args:
+        config: How many.
+        task: What to train on.
+
+    Raises:
+        ValueError: If what is left is less than a batch.
+    """
+    samples = len(task.y_train)
+    if samples < config.batch + config.held_out:
+        raise ValueError(
+            f"batch and held_out must together be at most the {samples} training samples, "
+            f"got {config.batch} and {config.held_out}"
+        )
+    order = np.random.default_rng(DRAWN).permutation(samples)
+    held, kept = np.sort(order[: config.held_out]), np.sort(order[config.held_out :])
+    valid = (task.x_train[held], task.y_train[held])
+    return task._replace(x_train=task.x_train[kept], y_train=task.y_train[kept], valid=valid), valid

@@ -7,7 +7,8 @@ standard parametrisation: plain sums over heads, neurons and layers, no layer no
     softmax    S = softmax(Q K^T / sqrt(k))
     gaussian   S_ab = exp(-c |q_a - k_b|^2 / sqrt(k)),   c = 1/2, rows not normalised
 
-All seeds of a kernel train in one program, along an axis of their own.
+All seeds of a kernel train in one program, along an axis of their own
+(:mod:`experiments.attention_kernels.training_steps`).
 
 One trap: the unnormalised kernel sums over all tokens, so longer sequences give larger updates,
 where softmax takes means.
@@ -17,20 +18,19 @@ References:
 """
 
 import dataclasses
-import functools
+import itertools
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from tqdm import tqdm
 
-from meanfield import checks, flow, nn
+from experiments.attention_kernels import training_steps
+from meanfield import checks, nn
 
 KERNELS = ("softmax", "gaussian")
-MEASURED_AT_ONCE = 64
-"""Samples measured at once, where the training is not in chunks."""
+COUNTS = ("depth", "dim", "heads", "head_dim", "neurons", "batch", "measured", "held_out")
 
 
 class Task(NamedTuple):
@@ -42,6 +42,7 @@ class Task(NamedTuple):
         y_train: Their labels.
         x_test: Test samples.
         y_test: Their labels.
+        valid: Samples and labels held out of the training, for choices; none by default.
     """
 
     embedding: nn.Embedding
@@ -49,6 +50,19 @@ class Task(NamedTuple):
     y_train: np.ndarray
     x_test: np.ndarray
     y_test: np.ndarray
+    valid: tuple[np.ndarray, np.ndarray] | None = None
+
+
+class Lanes(NamedTuple):
+    """What trains side by side.
+
+    Attributes:
+        seeds: The seed of each lane.
+        factors: Its learning rate, in units of the configuration's.
+    """
+
+    seeds: tuple[int, ...]
+    factors: tuple[float, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,7 +90,13 @@ class Training:
     momentum: float = 0.0
     """Momentum of SGD."""
     learning_rate: float = 1e-3
-    """Greatest learning rate."""
+    """Greatest learning rate, in the middle of the ladder."""
+    ladder: tuple[float, ...] = (0.3, 1.0, 3.0)
+    """Learning rates tried under each kernel, in units of the rate above; one is no ladder."""
+    trial: float = 0.3
+    """Share of the steps for which each is tried, with a seed of its own."""
+    held_out: int = 500
+    """Training samples held out to choose the learning rate and the time to stop."""
     warmup: int = 0
     """Steps over which the learning rate rises from 0."""
     clip: float = 1.0
@@ -94,7 +114,7 @@ class Training:
 
     def __post_init__(self) -> None:
         """Refuses what no run could have."""
-        for name in ("depth", "dim", "heads", "head_dim", "neurons", "batch", "measured"):
+        for name in COUNTS:
             checks.count(name, getattr(self, name))
         for name in ("bandwidth", "learning_rate", "clip"):
             checks.positive(name, getattr(self, name))
@@ -104,6 +124,11 @@ class Training:
         checks.count("chunk", self.chunk if self.chunk is not None else 1)
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must be in [0, 1), got {self.momentum}")
+        if not 0 < self.trial <= 1:
+            raise ValueError(f"trial must be in (0, 1], got {self.trial}")
+        rising = all(low < high for low, high in itertools.pairwise((0.0, *self.ladder)))
+        if not self.ladder or not rising or not np.isfinite(self.ladder[-1]):
+            raise ValueError(f"ladder must hold positive numbers that rise, got {self.ladder}")
         if checks.count("steps", self.steps) % (self.saves - 1):
             raise ValueError(
                 f"steps must be a multiple of saves - 1 = {self.saves - 1}, got {self.steps}"
@@ -134,30 +159,24 @@ def model_of(config: Training, embedding: nn.Embedding, kernel: str) -> nn.Model
     return nn.model(embedding, network, nn.class_read(dim=config.dim, classes=2, pool="mean"))
 
 
-def trained(
-    config: Training, task: Task, model: Any, *, label: str | None = None
-) -> dict[str, np.ndarray]:
-    """Losses and accuracies [seed, time] of one model.
+def initial(config: Training, model: Any, *, seeds: tuple[int, ...] | None = None) -> Any:
+    """Initial parameters, seeds along the leading axis.
 
     Args:
         config: The training.
-        task: What to train on.
-        model: The model, with ``init`` and ``apply``.
-        label: What the progress bar is called; none without.
+        model: The model, with ``init``.
+        seeds: Which seeds; 1, 2, ... if None.
     """
-    return stage(config, task, model, initial(config, model), label=label)[1]
-
-
-def initial(config: Training, model: Any) -> Any:
-    """Initial parameters, seeds along the leading axis."""
-    keys = jax.vmap(jax.random.key)(jnp.arange(1, config.seeds + 1))
+    chosen = seeds or _lanes(config).seeds
+    keys = jax.vmap(jax.random.key)(jnp.asarray(chosen))
     width = (config.heads, config.neurons)
     return jax.jit(jax.vmap(lambda key: model.init(key, width=width)))(keys)
 
 
 def stage(
     config: Training, task: Task, model: Any, start: Any, /, *, label: str | None,
-    order: tuple[int, ...] = (), keep: bool = False,
+    order: tuple[int, ...] = (), keep: bool = False, lanes: Lanes | None = None,
+    samples: bool = False,
 ) -> tuple[list[Any], dict[str, np.ndarray]]:  # fmt: skip
     """The points that training passes from some parameters, and losses and accuracies there.
 
@@ -165,102 +184,33 @@ def stage(
         config: The training.
         task: What to train on.
         model: The model, with ``apply``.
-        start: Parameters, seeds along the leading axis.
+        start: Parameters, lanes along the leading axis.
         label: What the progress bar is called; no bar if None.
         order: Numbers that set this order of the data apart from others.
         keep: Whether to keep the points at all times, or the last one only.
+        lanes: What trains side by side; seeds 1, 2, ... at the same rate if None.
+        samples: Whether to keep, too, which test samples are ``right`` [lane, sample, time].
     """
-    optimizer = _optimizer(config)
-    carry = (start, jax.vmap(optimizer.init)(start))
-    data, test = _on_device(task.x_train, task.y_train), _on_device(task.x_test, task.y_test)
-    train = (data[0][: config.measured], data[1][: config.measured])
-    advance = jax.jit(functools.partial(_segment, model, optimizer, config))
-    each = functools.partial(_measured, model, config.chunk or MEASURED_AT_ONCE)
-    measure = jax.jit(jax.vmap(each, in_axes=(0, None, None)))
-    points, rows = [start], [measure(start, train, test)]
-    batches = _batches(config, len(task.y_train), order)
-    for indices in tqdm(batches, desc=label, disable=label is None, leave=False):
-        carry = advance(data, carry, indices=jnp.asarray(indices))
+    rule, lanes = training_steps.optimizer(config), lanes or _lanes(config)
+    carry = (start, jax.vmap(rule.init)(start))
+    data = (jnp.asarray(task.x_train), jnp.asarray(task.y_train))
+    parts = {"train": (task.x_train[: config.measured], task.y_train[: config.measured])}
+    if task.valid is not None:
+        parts["valid"] = task.valid
+    parts["test"] = (task.x_test, task.y_test)
+    measure = training_steps.measure(model, config.chunk, parts)
+    advance = training_steps.advance(model, rule, config.chunk)
+    factors = jnp.asarray(lanes.factors)
+    points, rows = [start], [jax.device_get(measure(start))]
+    order_of = training_steps.batches(config, len(task.y_train), order, lanes.seeds)
+    for indices in tqdm(order_of, desc=label, disable=label is None, leave=False):
+        carry = advance(data, factors, carry, jnp.asarray(indices))
         points = [*points, carry[0]] if keep else [carry[0]]
         # Fetched at once: steps are queued, and the bar would run ahead of them.
-        rows.append(jax.device_get(measure(carry[0], train, test)))
-    names = rows[0]
-    return points, {name: np.stack([np.asarray(r[name]) for r in rows], axis=-1) for name in names}
+        rows.append(jax.device_get(measure(carry[0])))
+    names = [name for name in rows[0] if samples or name != "right"]
+    return points, {name: np.stack([row[name] for row in rows], axis=-1) for name in names}
 
 
-def _on_device(samples: np.ndarray, labels: np.ndarray) -> tuple[jax.Array, jax.Array]:
-    return jnp.asarray(samples), jnp.asarray(labels)
-
-
-def _optimizer(config: Training) -> optax.GradientTransformation:
-    rate: Any = config.learning_rate
-    if config.warmup:
-        # One cycle: up over the warm-up, then down to 0 as a cosine.
-        rate = optax.warmup_cosine_decay_schedule(
-            0.0, config.learning_rate, config.warmup, max(config.steps, config.warmup + 1)
-        )
-    rule = (
-        optax.adam(rate)
-        if config.optimizer == "adam"
-        else optax.sgd(rate, momentum=config.momentum or None)
-    )
-    return optax.chain(optax.clip_by_global_norm(config.clip), rule)
-
-
-def _segment(
-    model: Any,
-    optimizer: optax.GradientTransformation,
-    config: Training,
-    data: tuple[jax.Array, jax.Array],
-    carry: tuple,
-    /,
-    *,
-    indices: jax.Array,
-) -> tuple:
-    """Steps of all seeds, each on minibatches of its own."""
-
-    def one(theta: Any, state: Any, chosen: jax.Array) -> tuple[Any, Any]:
-        risk = flow.empirical_risk(
-            model.apply, data[0][chosen], data[1][chosen], loss="cross_entropy", chunk=config.chunk
-        )
-        updates, state = optimizer.update(jax.grad(risk)(theta), state, theta)
-        return optax.apply_updates(theta, updates), state
-
-    def step(carry: tuple, chosen: jax.Array) -> tuple[tuple, None]:
-        theta, state = carry
-        return jax.vmap(one)(theta, state, chosen), None
-
-    return jax.lax.scan(step, carry, indices)[0]
-
-
-def _measured(model: Any, chunk: int, theta: Any, train: tuple, test: tuple) -> dict:
-    """Losses and test accuracy of one seed."""
-
-    def logits(x: jax.Array) -> jax.Array:
-        return jax.lax.map(lambda sample: model.apply(theta, sample), x, batch_size=chunk)
-
-    def loss(found: jax.Array, labels: jax.Array) -> jax.Array:
-        return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(found, labels))
-
-    # One loop for both parts compiles once.
-    both = logits(jnp.concatenate([train[0], test[0]]))
-    found = both[len(train[0]) :]
-    right = jnp.mean((jnp.argmax(found, axis=-1) == test[1]).astype(found.dtype))
-    return {
-        "train_loss": loss(both[: len(train[0])], train[1]),
-        "test_loss": loss(found, test[1]),
-        # What is not finite has no class: it counts as diverged and not as wrong.
-        "accuracy": jnp.where(jnp.all(jnp.isfinite(found)), right, jnp.nan),
-    }
-
-
-def _batches(config: Training, samples: int, order: tuple[int, ...]) -> np.ndarray:
-    """Numbers of samples [segment, step, seed, batch]: each seed goes through its own epochs."""
-    needed = config.steps * config.batch
-    rows = []
-    for seed in range(1, config.seeds + 1):
-        rng = np.random.default_rng([seed, *order])
-        epochs = -(-needed // samples)
-        rows.append(np.concatenate([rng.permutation(samples) for _ in range(epochs)])[:needed])
-    every = np.stack(rows, axis=1).reshape(config.saves - 1, -1, config.batch, config.seeds)
-    return every.transpose(0, 1, 3, 2).astype(np.int32)
+def _lanes(config: Training) -> Lanes:
+    return Lanes(tuple(range(1, config.seeds + 1)), (1.0,) * config.seeds)

@@ -2,16 +2,27 @@
 
 import dataclasses
 import json
+import re
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
 
 from experiments import _cli
-from experiments.attention_kernels import pathfinder, race_facts, text, training
+from experiments.attention_kernels import (
+    pathfinder,
+    race,
+    race_facts,
+    race_ladder,
+    race_report,
+    text,
+    training,
+)
 from meanfield import nn, store
 
 TINY = text.PRESETS["tiny"]
+NO_TOKENS: Any = None
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +46,17 @@ def test_a_run_leaves_its_record_and_figure(finished, name):
     out, run = finished[name]
     names = {path.name for path in out.iterdir()}
     assert names == {"record.npz", "manifest.json", "report.md", "curves.png"}
-    for curve in ("train_loss", "test_loss", "accuracy"):
+    for curve in ("train_loss", "valid_loss", "test_loss", "accuracy"):
         assert run.arrays[curve].shape == (2, TINY.seeds, TINY.saves)
         assert np.all(np.isfinite(run.arrays[curve]))
     assert run.arrays["steps"].tolist() == [0, 4, 8, 12, 16]
+    rungs = len({"text": text, "pathfinder": pathfinder}[name].PRESETS["tiny"].ladder)
+    assert run.arrays["rung_losses"].shape == (2, rungs)
+    samples = {"text": 12, "pathfinder": 40}[name]
+    assert run.arrays["late"].shape == run.arrays["whole"].shape == (2, TINY.seeds, samples)
+    # The last quarter of 4 segments: two times.
+    late = run.arrays["accuracy"][..., -2:].mean(-1)
+    np.testing.assert_allclose(run.arrays["late"].mean(-1), late, rtol=1e-6)
     # At the start softmax and Gaussian are two kernels on the same parameters.
     assert np.all(run.arrays["train_loss"][0, :, 0] != run.arrays["train_loss"][1, :, 0])
 
@@ -54,23 +72,31 @@ def test_the_report_says_what_was_measured(finished, name, said):
     """Closed form: the facts of the record, and the verdict that follows from them."""
     out, run = finished[name]
     page = (out / "report.md").read_text(encoding="utf-8")
-    samples = {"text": 12, "pathfinder": 40}[name]
-    found = race_facts.facts(run.arrays, test_samples=samples)
+    value = float(re.findall(r"Dashed: [a-z ]+, ([0-9.]+) %", page)[0]) / 100
+    found = race_facts.facts(run.arrays, baseline=value)
     assert said in page
     assert race_facts.points(found.higher) in page
     assert race_facts.percent(found.end[1]) in page
+    assert re.search(r"(Neither kernel|Only \w+|Both kernels) surely beats? ", page)
+    assert f"{100 * found.stopped[0].mean():.1f}" in page
+    if name == "text":
+        assert "no ladder of rates was tried" in page
+    else:
+        assert race_report.edges(run.arrays) in page
     word = {True: "agrees", False: "does not agree", None: "cannot tell"}
     assert f"This run **{word[race_facts.verdict(found)[0]]}**" in page
     assert "standard parametrisation" in page
 
 
 def test_seeds_train_as_if_alone():
-    """Numpy loop: seeds 1 and 2 one step after another, each on the minibatches of its epochs."""
+    """Numpy loop: seeds 1 and 2 step by step, each on its own minibatches at its own rate."""
     config = training.Training(seeds=2, batch=3, steps=4, saves=3, measured=4, learning_rate=0.1)
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(7, 2)), rng.integers(0, 2, 7)
     model = Linear()
-    found = training.trained(config, training.Task(None, x, y, x[:5], y[:5]), model)
+    task, start = training.Task(NO_TOKENS, x, y, x[:5], y[:5]), training.initial(config, model)
+    lanes = training.Lanes((1, 2), (1.0, 3.0))
+    _, found = training.stage(config, task, model, start, label=None, lanes=lanes, samples=True)
     for seed in (1, 2):
         order = np.random.default_rng(seed)
         chosen = np.concatenate([order.permutation(7) for _ in range(2)])[:12].reshape(4, 3)
@@ -81,11 +107,50 @@ def test_seeds_train_as_if_alone():
                 losses.append(cross_entropy(weights, x[:4], y[:4]))
             odds = np.exp(x[rows] @ weights)
             gradient = x[rows].T @ (odds / odds.sum(1, keepdims=True) - np.eye(2)[y[rows]]) / 3
-            weights = weights - 0.1 * gradient / max(1, np.linalg.norm(gradient))
+            weights = weights - 0.1 * lanes.factors[seed - 1] * gradient / max(
+                1, np.linalg.norm(gradient)
+            )
         losses.append(cross_entropy(weights, x[:4], y[:4]))
         np.testing.assert_allclose(found["train_loss"][seed - 1], losses, rtol=1e-12)
-        right = np.mean(np.argmax(x[:5] @ weights, axis=1) == y[:5])
-        np.testing.assert_allclose(found["accuracy"][seed - 1, -1], right, rtol=1e-12)
+        right = np.argmax(x[:5] @ weights, axis=1) == y[:5]
+        assert found["right"][seed - 1, :, -1].tolist() == right.tolist()
+        np.testing.assert_allclose(found["accuracy"][seed - 1, -1], np.mean(right), rtol=1e-12)
+
+
+def test_the_ladder_chooses_on_samples_that_nothing_else_holds():
+    """Numpy loop: the validation loss of each rate; one that diverged loses."""
+    config = training.Training(
+        seeds=2, batch=2, steps=8, saves=3, trial=0.5, held_out=3, measured=2, clip=1e30,
+        learning_rate=0.1, ladder=(0.5, 2.0, 1e200),
+    )  # fmt: skip
+    assert race_ladder.trial_steps(config) == 4
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(8, 2)), rng.integers(0, 2, 8)
+    model = Steep()
+    task = training.Task(NO_TOKENS, x[:5], y[:5], x, y)
+    found = race_ladder.choice(config, task, model, (x[5:], y[5:]), label=None)
+    order = np.random.default_rng(race_ladder.SEED)
+    chosen = np.concatenate([order.permutation(5) for _ in range(2)])[:8].reshape(4, 2)
+    for factor, loss in zip(config.ladder[:2], found.losses[:2], strict=True):
+        weights = np.asarray(model.init(jax.random.key(race_ladder.SEED), width=(2, 128)))
+        for rows in chosen:
+            odds = np.exp(x[rows] @ weights**3)
+            gradient = x[rows].T @ (odds / odds.sum(1, keepdims=True) - np.eye(2)[y[rows]]) / 2
+            weights = weights - 0.1 * factor * gradient * 3 * weights**2
+        np.testing.assert_allclose(loss, cross_entropy(weights**3, x[5:], y[5:]), rtol=1e-10)
+    assert np.isnan(found.losses[2])
+    assert found.factor == config.ladder[int(np.argmin(found.losses[:2]))]
+
+
+def test_validation_comes_out_of_the_training_samples():
+    """Invariance: every training sample is in one of the two parts; the test part is as it was."""
+    config = training.Training(batch=4, held_out=3)
+    x, y = np.arange(9), np.arange(9) % 2
+    apart, (held, labels) = race.validated(config, training.Task(NO_TOKENS, x, y, x + 50, y))
+    assert sorted([*apart.x_train, *held]) == x.tolist()
+    assert len(held) == 3
+    assert np.all(labels == y[held])
+    assert np.all(apart.x_test == x + 50)
 
 
 class Linear:
@@ -98,43 +163,16 @@ class Linear:
         return x @ weights
 
 
+class Steep(Linear):
+    """Logits x W^3: too long a step leaves the numbers that are finite."""
+
+    def apply(self, weights, x):
+        return x @ weights**3
+
+
 def cross_entropy(weights, x, y):
     logits = x @ weights
     return np.mean(np.log(np.exp(logits).sum(1)) - logits[np.arange(len(y)), y])
-
-
-def made_up(*, end, rise, seeds=3, saves=9):
-    """Curves whose difference between kernels is the same for every seed, up to a little noise."""
-    rng = np.random.default_rng(0)
-    grid = np.linspace(0, 1, saves)
-    softmax = 0.6 + 0.1 * grid + 0.001 * rng.normal(size=(seeds, 1))
-    gaussian = softmax + rise * np.sin(np.pi * grid) + end * (grid > 0.7)
-    accuracy = np.stack([softmax, gaussian + 0.001 * rng.normal(size=(seeds, 1))])
-    return {"steps": np.arange(saves), "accuracy": accuracy, "train_loss": 1 - accuracy}
-
-
-@pytest.mark.parametrize(
-    ("end", "rise", "expected"),
-    [(0.1, 0.1, True), (-0.1, 0.0, False), (0.0, -0.1, False), (0.1, -0.2, False), (0, 0, None)],
-)
-def test_the_verdict_follows_the_intervals(end, rise, expected):
-    """Closed form: differences that are known up to a tenth of a point."""
-    arrays = made_up(end=end, rise=rise)
-    found = race_facts.facts(arrays, test_samples=1000)
-    assert race_facts.verdict(found)[0] is expected
-    direct = (arrays["accuracy"][1] - arrays["accuracy"][0])[:, -3:].mean()
-    np.testing.assert_allclose(found.higher.mean, direct, atol=1e-12)
-    arrays["accuracy"] = arrays["accuracy"] * 0 + 0.5
-    assert race_facts.verdict(race_facts.facts(arrays, test_samples=9))[0] is None
-
-
-def test_a_run_that_diverged_leaves_what_it_had():
-    """Closed form: comparison at the last time that all runs reached, and no verdict."""
-    arrays = made_up(end=0.1, rise=0.1)
-    arrays["accuracy"][1, 2, 6:] = np.nan
-    found = race_facts.facts(arrays, test_samples=100)
-    assert (found.last, found.completed) == (5, False)
-    assert race_facts.verdict(found)[0] is None
 
 
 def test_the_published_sizes():
@@ -164,6 +202,10 @@ def test_the_published_sizes():
         ({"steps": 17}, "steps must be a multiple of saves - 1 = 4, got 17"),
         ({"momentum": 1.0}, "momentum must be in .0, 1., got 1.0"),
         ({"learning_rate": 0.0}, "learning_rate must be a finite number > 0"),
+        ({"ladder": ()}, "ladder must hold positive numbers that rise, got .."),
+        ({"ladder": (1.0, 0.3)}, "ladder must hold positive numbers that rise"),
+        ({"trial": 0.0}, "trial must be in .0, 1., got 0.0"),
+        ({"held_out": 0}, "held_out must be an integer >= 1, got 0"),
         ({"chunk": 0}, "chunk must be an integer >= 1, got 0"),
         ({"length": 0}, "length must be an integer >= 1, got 0"),
     ],
@@ -177,8 +219,10 @@ def test_bad_configurations(change, message):
 def test_refusals_of_a_run(tmp_path, capsys):
     """House rule: status 2, one sentence, no directory."""
     for words, message in (
-        (["text", "--preset", "paper"], "the paper preset needs --data with reviews, got none"),
-        (["text", "--preset", "tiny", "--batch", "65"], "batch must be at most the 64 training"),
+        (["text", "--preset", "paper"], "length must be at most 512, got 4,000; give --data"),
+        (["text", "--preset", "paper", "--seeds", "2"], "without --data reviews are synthetic"),
+        (["text", "--preset", "paper", "--length", "96"], "reviews must be at most 20,000"),
+        (["text", "--preset", "tiny", "--batch", "49"], "must together be at most the 64 training"),
         (["text", "--data", str(tmp_path / "no")], "which does not exist"),
         (["pathfinder", "--data", str(tmp_path)], "got no metadata"),
         (["pathfinder", "--preset", "tiny", "--spread", "9"], "size must be >= 4 spread + 2"),
