@@ -1,12 +1,12 @@
-"""Random problems of one attention layer, and the two kernels with their Lipschitz constants."""
+"""Random problems of one attention layer, and the two kernels."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from meanfield import nn, theory
+from meanfield import theory
 
-KERNELS = {"softmax": nn.softmax(), "gaussian": nn.gaussian()}
-LIPSCHITZ = {"softmax": theory.softmax_lipschitz(), "gaussian": theory.gaussian_lipschitz()}
+KERNELS = {"softmax": theory.SoftmaxKernel(), "gaussian": theory.GaussianKernel()}
 SIZES = {"samples": 2, "tokens": 2, "dim": 5, "heads": 2, "head_dim": 2, "outputs": 2}
 
 
@@ -25,6 +25,29 @@ def problems(seed, count=None, *, scale=1.0, **sizes):
     layer = theory.AttentionLayer(*parts, output)
     inputs = draw(at["samples"], at["tokens"], at["dim"])
     return layer, inputs, draw(at["samples"], at["tokens"], at["outputs"])
+
+
+SHAPES = (
+    {},
+    {"samples": 3, "tokens": 2, "dim": 6, "heads": 1, "head_dim": 3, "outputs": 1},
+    {"samples": 1, "tokens": 3, "dim": 4, "heads": 3, "head_dim": 1, "outputs": 1},
+)
+"""Shapes of the problems of a panel, of which the second has its risk averaged over samples."""
+
+
+def panel(seed, count, *, shapes=SHAPES):
+    """``count`` problems of several shapes, weights, tokens and targets each of its own size."""
+    rng = np.random.default_rng(seed)
+    share = -(-count // len(shapes))
+    for i, sizes in enumerate(shapes):
+        number = min(share, count - i * share)
+        given = problems([seed, i], number, **sizes)
+        factors = 10.0 ** rng.uniform(-0.5, 0.5, size=(6, number))
+        leaves = [
+            leaf * factor[:, None, None, None]
+            for leaf, factor in zip(jax.tree.leaves(given), factors, strict=True)
+        ]
+        yield jax.tree.unflatten(jax.tree.structure(given), leaves), sizes is SHAPES[1]
 
 
 def weights_by_loop(name, queries, keys):

@@ -13,6 +13,7 @@ from meanfield.theory.attention_layer import (
     attention_risk,
     attention_weights,
 )
+from meanfield.theory.ball_check import BallCheck, ball_check
 from meanfield.theory.ball_test import BallTest, ball_test
 from meanfield.theory.coordinate_check import CoordinateCheck, coordinate_check, coordinates
 from meanfield.theory.depth_limit import limit_states, limit_tokens
@@ -26,7 +27,7 @@ from meanfield.theory.first_variation import (
 from meanfield.theory.frank_wolfe import Gap, frank_wolfe_gap, neuron_bounds
 from meanfield.theory.homogeneous import covering_angle
 from meanfield.theory.hull import Reach, hull_distance, reach_test, zonotope_distance
-from meanfield.theory.kernel_lipschitz import gaussian_lipschitz, softmax_lipschitz
+from meanfield.theory.kernel_lipschitz import GaussianKernel, SoftmaxKernel
 from meanfield.theory.kernel_regime import KernelDistance, kernel_distance, smallest_eigenvalue
 from meanfield.theory.layer_descent import Descent, layer_descent
 from meanfield.theory.lazy import (
@@ -60,6 +61,7 @@ from meanfield.theory.tangent import tangent_kernel, tangent_product
 
 __all__ = [
     "AttentionLayer",
+    "BallCheck",
     "BallTest",
     "Certificate",
     "CoordinateCheck",
@@ -68,6 +70,7 @@ __all__ = [
     "Extremes",
     "FirstVariation",
     "Gap",
+    "GaussianKernel",
     "HeadSearch",
     "KernelDistance",
     "LinearisedFlow",
@@ -78,6 +81,7 @@ __all__ = [
     "Reach",
     "Search",
     "SizeTests",
+    "SoftmaxKernel",
     "States",
     "Try",
     "at_depths",
@@ -85,6 +89,7 @@ __all__ = [
     "attention_output",
     "attention_risk",
     "attention_weights",
+    "ball_check",
     "ball_test",
     "certificate",
     "coordinate_check",
@@ -93,7 +98,6 @@ __all__ = [
     "dissipation",
     "first_variation",
     "frank_wolfe_gap",
-    "gaussian_lipschitz",
     "hull_distance",
     "kernel_distance",
     "layer_descent",
@@ -115,7 +119,6 @@ __all__ = [
     "smallest_eigenvalue",
     "smallest_heads",
     "smoothness",
-    "softmax_lipschitz",
     "stationarity",
     "sufficient_start",
     "tangent_extremes",

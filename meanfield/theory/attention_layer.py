@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from meanfield.checks import choice, finite
 from meanfield.notation import Scalar, Weights
@@ -187,11 +187,11 @@ def trained_names(trained: Sequence[str], /) -> tuple[str, ...]:
 
 def check_layer(
     layer: AttentionLayer,
-    inputs: Float[Array, "..."],
-    targets: Float[Array, "..."] | None = None,
+    inputs: Shaped[Array, "..."],
+    targets: Shaped[Array, "..."] | None = None,
     /,
 ) -> None:
-    """Nothing, if parameters and data fit each other and are finite.
+    """Nothing, if parameters and data fit each other, are floating-point and finite.
 
     Args:
         layer: Parameters.
@@ -223,4 +223,10 @@ def check_layer(
             f"{list(jnp.shape(targets))}"
         )
     for name, given in (("the layer", tuple(layer)), ("inputs", inputs), ("targets", targets)):
+        for leaf in jax.tree.leaves(given):
+            if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+                raise ValueError(
+                    f"{name} must be of floating-point numbers, got {jnp.result_type(leaf)}; "
+                    "convert with jnp.asarray(..., float)"
+                )
         finite(name, given)

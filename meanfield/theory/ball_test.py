@@ -8,7 +8,8 @@ ball if its path is shorter than R. Two bounds of the path, of which the smaller
     all parameters   sum_t eta |grad f| <= 2 sqrt(2 f_0 / mu_eff)
     (W^Q, W^K)       <= 2 G sqrt(2 s f_0) / mu_eff,   G >= |d outputs / d (W^Q, W^K)| in the ball
 
-R comes from a Lipschitz constant of the kernel (:mod:`meanfield.theory.kernel_lipschitz`).
+R comes from the Lipschitz constant that the kernel carries
+(:mod:`meanfield.theory.kernel_lipschitz`). :func:`ball_check` holds a run against all of this.
 
 One trap: the test is sufficient, not necessary. It fails for most starts that converge; what it
 passes converges for certain, if every step keeps the descent inequality.
@@ -31,7 +32,7 @@ from meanfield.theory.attention_layer import (
     risk_share,
     trained_names,
 )
-from meanfield.theory.kernel_lipschitz import Lipschitz
+from meanfield.theory.kernel_lipschitz import Lipschitz, lipschitz_of
 from meanfield.theory.layer_norms import LayerNorms, layer_norms
 
 
@@ -61,7 +62,6 @@ class BallTest(NamedTuple):
 
 def ball_test(
     kernel: Kernel,
-    lipschitz: Lipschitz,
     layer: AttentionLayer,
     inputs: Float[Array, "b n d"],
     targets: Float[Array, "b n c"],
@@ -73,8 +73,7 @@ def ball_test(
     """Whether descent provably stays in the ball around its start, and by what margin.
 
     Args:
-        kernel: From queries and keys to weights.
-        lipschitz: The constant Lambda of that kernel.
+        kernel: From queries and keys to weights, with its Lipschitz constant.
         layer: Where descent begins.
         inputs: The samples X_i.
         targets: The targets y_i.
@@ -83,14 +82,14 @@ def ball_test(
 
     Raises:
         ValueError: If sizes do not match, a value is not finite, a name is unknown, value is not
-            trained, or output is.
+            trained, or output is, or the kernel carries no Lipschitz constant.
 
     References:
         Song et al. 2024, arXiv 2411.07538.
 
-    >>> import jax.numpy as jnp
-    >>> layer, data = AttentionLayer(*[jnp.ones((1, 1, 1))] * 4), [jnp.ones((1, 1, 1))] * 2
-    >>> ball_test(lambda q, k: 0 * q @ k.T + 1, lambda *norms: norms[0], layer, *data).passes
+    >>> from meanfield.theory import SoftmaxKernel
+    >>> ones = AttentionLayer(*[np.ones((1, 1, 1))] * 4)
+    >>> ball_test(SoftmaxKernel(), ones, *[np.ones((1, 1, 1))] * 2).passes
     True
     """
     names = trained_names(trained)
@@ -99,6 +98,7 @@ def ball_test(
             f"trained must hold value and not output, got {names}: the theorem is of W^V with any "
             "of W^Q and W^K, at fixed W^O"
         )
+    lipschitz = lipschitz_of(kernel)
     check_layer(layer, inputs, targets)
     share = risk_share(inputs, average=average)
     found = layer_norms(kernel, layer, inputs, targets)
@@ -122,7 +122,7 @@ def norms_test(
     1.0
     """
     rows = len(norms.features)
-    flat = norms.features.reshape(rows, -1)
+    flat = np.asarray(norms.features, float).reshape(rows, -1)
     values = np.linalg.svd(flat, compute_uv=False)
     # Round-off of the features in their own precision is no rank; by the Frobenius norm, at least
     # the spectral one, the verdict errs towards "no".

@@ -1,4 +1,7 @@
-r"""Lipschitz constants of attention kernels: how fast weights move with queries and keys.
+r"""Attention kernels with their Lipschitz constants: how fast weights move with queries and keys.
+
+    softmax    S_ab = exp(s q_a . k_b) / sum_b' exp(s q_a . k_b')
+    Gaussian   S_ab = exp(-c s |q_a - k_b|^2)                 rows not normalised
 
 With Lambda the constant of one sample and head, of n tokens, at spectral norms |Q| and |K|,
 
@@ -8,19 +11,28 @@ With Lambda the constant of one sample and head, of n tokens, at spectral norms 
     Gaussian   Lambda = sqrt(2n) sqrt(2 c s / e)              c its bandwidth
 
 The first because diag(p) - p p' has norm at most 1/2 for every p of sum one, the second because
-2 c s r exp(-c s r^2) is at most sqrt(2 c s / e) for every distance r.
+2 c s r exp(-c s r^2) is at most sqrt(2 c s / e) for every distance r. Kernel and constant are one
+value, so that they cannot disagree.
 
 One trap: that of softmax grows with the weights and that of the Gaussian kernel does not; rows of
 the Gaussian kernel that are normalised need another constant, which is not here.
+
+References:
+    Song et al. 2024, arXiv 2411.07538 (the two kernels); the constants are our own.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from meanfield.checks import positive
+from meanfield.notation import Weights
+from meanfield.theory.attention_layer import Kernel
 
 Norms = Float[np.ndarray, "*any"]
 
@@ -29,47 +41,105 @@ Lipschitz = Callable[[np.ndarray, np.ndarray, int, int], np.ndarray]
 head dimension."""
 
 
-def softmax_lipschitz(scale: float | None = None) -> Lipschitz:
-    """Lambda of the softmax kernel.
-
-    Args:
-        scale: The factor of the kernel inside the exponent; 1/sqrt(k) if None.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SoftmaxKernel:
+    """The softmax kernel, a function of queries and keys that knows its Lipschitz constant.
 
     Raises:
         ValueError: If the scale is not positive.
 
-    >>> softmax_lipschitz()(np.array([3.0]), np.array([4.0]), 8, 1).tolist()
-    [2.5]
+    >>> SoftmaxKernel()(jnp.zeros((2, 1)), jnp.zeros((2, 1))).tolist()
+    [[0.5, 0.5], [0.5, 0.5]]
     """
-    _check(scale)
 
-    def constant(queries: Norms, keys: Norms, tokens: int, head_dim: int) -> Norms:
-        return _scale(scale, head_dim) / 2 * np.hypot(queries, keys)
+    scale: float | None = None
+    """Factor inside the exponent; 1/sqrt(k) if None."""
 
-    return constant
+    def __post_init__(self) -> None:
+        """Refuses a scale that is none."""
+        _check(self.scale)
+
+    def __call__(self, queries: Float[Array, "n k"], keys: Float[Array, "n k"]) -> Weights:
+        """The weights of one sample and head."""
+        return jax.nn.softmax(_scale(self.scale, queries.shape[1]) * (queries @ keys.T), axis=-1)
+
+    def lipschitz(self, queries: Norms, keys: Norms, tokens: int, head_dim: int) -> Norms:
+        """The constant Lambda.
+
+        Args:
+            queries: Spectral norms |Q|.
+            keys: Spectral norms |K|.
+            tokens: n.
+            head_dim: k.
+
+        >>> SoftmaxKernel().lipschitz(np.array([3.0]), np.array([4.0]), 8, 1).tolist()
+        [2.5]
+        """
+        return _scale(self.scale, head_dim) / 2 * np.hypot(queries, keys)
 
 
-def gaussian_lipschitz(bandwidth: float = 0.5, *, scale: float | None = None) -> Lipschitz:
-    """Lambda of the Gaussian kernel whose rows are not normalised.
-
-    Args:
-        bandwidth: The constant c of the kernel.
-        scale: The factor of the kernel inside the exponent; 1/sqrt(k) if None.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GaussianKernel:
+    """The Gaussian kernel, rows not normalised, that knows its Lipschitz constant.
 
     Raises:
         ValueError: If the bandwidth or the scale is not positive.
 
-    >>> gaussian_lipschitz()(np.array([3.0]), np.array([4.0]), 8, 1).round(4).tolist()
-    [2.4261]
+    >>> GaussianKernel()(jnp.zeros((1, 1)), jnp.full((1, 1), 2.0)).round(4).tolist()
+    [[0.13529999554157257]]
     """
-    positive("bandwidth", bandwidth)
-    _check(scale)
 
-    def constant(queries: Norms, keys: Norms, tokens: int, head_dim: int) -> Norms:
-        slope = math.sqrt(2 * bandwidth * _scale(scale, head_dim) / math.e)
-        return np.full(np.shape(queries), math.sqrt(2 * tokens) * slope)
+    bandwidth: float = 0.5
+    """The constant c before the squared distance."""
+    scale: float | None = None
+    """Factor inside the exponent; 1/sqrt(k) if None."""
 
-    return constant
+    def __post_init__(self) -> None:
+        """Refuses what no kernel has."""
+        positive("bandwidth", self.bandwidth)
+        _check(self.scale)
+
+    def __call__(self, queries: Float[Array, "n k"], keys: Float[Array, "n k"]) -> Weights:
+        """The weights of one sample and head."""
+        gaps = jax.vmap(lambda query: jax.vmap(lambda key: jnp.sum((query - key) ** 2))(keys))
+        return jnp.exp(-self.bandwidth * _scale(self.scale, queries.shape[1]) * gaps(queries))
+
+    def lipschitz(self, queries: Norms, keys: Norms, tokens: int, head_dim: int) -> Norms:
+        """The constant Lambda, the same for all queries and keys.
+
+        Args:
+            queries: Spectral norms |Q|.
+            keys: Spectral norms |K|.
+            tokens: n.
+            head_dim: k.
+
+        >>> GaussianKernel().lipschitz(np.array([3.0]), np.array([4.0]), 8, 1).round(4).tolist()
+        [2.4261]
+        """
+        slope = math.sqrt(2 * self.bandwidth * _scale(self.scale, head_dim) / math.e)
+        return np.full(np.shape(queries + keys), math.sqrt(2 * tokens) * slope)
+
+
+def lipschitz_of(kernel: Kernel, /) -> Lipschitz:
+    """The constant Lambda that a kernel carries.
+
+    Args:
+        kernel: :class:`SoftmaxKernel`, :class:`GaussianKernel`, or any kernel with a method of the
+            same kind.
+
+    Raises:
+        ValueError: If it carries none.
+
+    >>> lipschitz_of(GaussianKernel(scale=1.0))(np.ones(1), np.ones(1), 1, 1).round(4).tolist()
+    [0.8578]
+    """
+    found = getattr(kernel, "lipschitz", None)
+    if not callable(found):
+        raise ValueError(
+            f"kernel must carry its Lipschitz constant, got {kernel!r}: take SoftmaxKernel or "
+            "GaussianKernel of meanfield.theory, or one with a method lipschitz(|Q|, |K|, n, k)"
+        )
+    return found
 
 
 def _check(scale: float | None) -> None:

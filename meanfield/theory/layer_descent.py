@@ -2,7 +2,8 @@ r"""Gradient descent on the attention layer, with the constants of its rate alon
 
     theta_{t+1} = theta_t - eta grad f(theta_t)          over the trained parameters
 
-:func:`meanfield.theory.rate_check` says what the constants promise and whether it was kept.
+:func:`meanfield.theory.rate_check` says what the constants promise and whether it was kept,
+:func:`meanfield.theory.ball_check` whether the run stayed in the ball of the ball test.
 
 One trap: at step 1/beta a run takes about beta/mu steps per decade, and beta/mu of random features
 is easily 1e4: choose sizes well beyond the threshold, or many steps.
@@ -86,8 +87,8 @@ def layer_descent(
             singular value decompositions each.
 
     Raises:
-        ValueError: If sizes do not match, a value is not finite, a name is unknown, or the step or
-            the number of steps is not positive.
+        ValueError: If sizes do not match, a value is not finite or no floating-point number, a name
+            is unknown, or the step or the number of steps is not positive.
 
     >>> layer = AttentionLayer(*[jnp.ones((1, 1, 1))] * 4)
     >>> data, options = [jnp.ones((1, 1, 1)), jnp.zeros((1, 1, 1))], {"step": 0.5, "steps": 2}
@@ -100,8 +101,13 @@ def layer_descent(
         for value in np.ravel(np.asarray(step)):
             positive("step", float(value))
     count("steps", steps)
+    # One precision for all, or a step would change that of the parameters.
+    dtype = jnp.result_type(*layer, inputs, targets)
+    *parts, inputs, targets, step = (
+        jnp.asarray(each, dtype) for each in (*layer, inputs, targets, step)
+    )
     return _descent(
-        kernel, layer, inputs, targets, jnp.asarray(step, inputs.dtype),
+        kernel, AttentionLayer(*parts), inputs, targets, step,
         steps=steps, names=names, average=average, constants=constants,
     )  # fmt: skip
 

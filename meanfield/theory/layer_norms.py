@@ -4,15 +4,11 @@ One trap: they are of one start. A layer of fewer heads has the first of them (:
 so that numbers of heads can be compared on one draw.
 """
 
-import functools
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from meanfield.singular import singular_values, spectral_norm
 from meanfield.theory.attention_layer import AttentionLayer, Kernel, attention_features
 
 
@@ -20,7 +16,7 @@ class LayerNorms(NamedTuple):
     """Spectral norms, and the matrices that cannot be told from norms.
 
     Attributes:
-        features: B.
+        features: B, in the precision of the layer.
         outputs: What each head adds to the output.
         targets: The targets y.
         inputs: |X_i|.
@@ -55,32 +51,34 @@ def layer_norms(
         inputs: The samples X_i.
         targets: The targets y_i.
 
-    >>> layer = AttentionLayer(*[jnp.ones((1, 1, 1))] * 4)
-    >>> float(layer_norms(lambda q, k: q @ k.T, layer, *[jnp.full((1, 1, 1), 2.0)] * 2).inputs[0])
+    >>> layer = AttentionLayer(*[np.ones((1, 1, 1))] * 4)
+    >>> float(layer_norms(lambda q, k: q @ k.T, layer, *[np.full((1, 1, 1), 2.0)] * 2).inputs[0])
     2.0
     """
-    # In float64 whatever the layer's dtype: radii are searched over hundreds of octaves.
-    found = _measured(kernel, layer, inputs, targets)
-    measured = [np.asarray(each, np.float64) for each in found]
-    return LayerNorms(*measured, head_dim=layer.query.shape[2])
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _measured(kernel, layer, inputs, targets) -> tuple[Array, ...]:
-    features = attention_features(kernel, layer, inputs)
-    projected = [jnp.einsum("bnd,mdk->bmnk", inputs, w) for w in (layer.query, layer.key)]
-    thin = layer.output.shape[1] < layer.output.shape[2]
-    outer = singular_values(layer.output)
-    return (
-        features,
-        jnp.einsum("zmd,mdk,mkc->zmc", features, layer.value, layer.output),
-        targets.reshape(-1, targets.shape[-1]),
-        spectral_norm(inputs),
-        *(spectral_norm(each) for each in projected),
-        spectral_norm(layer.value),
-        outer[:, 0],
-        jnp.zeros_like(outer[:, 0]) if thin else outer[:, -1],
+    # Features in their own precision, which says what of them is round-off; all else in float64,
+    # because radii are searched over hundreds of octaves.
+    found = np.asarray(attention_features(kernel, layer, inputs))
+    query, key, value, output = (np.asarray(leaf, np.float64) for leaf in layer)
+    tokens, wanted = np.asarray(inputs, np.float64), np.asarray(targets, np.float64)
+    projected = [np.einsum("bnd,mdk->bmnk", tokens, weights) for weights in (query, key)]
+    outer = np.linalg.svd(output, compute_uv=False)
+    thin = output.shape[1] < output.shape[2]
+    return LayerNorms(
+        features=found,
+        outputs=np.einsum("zmd,mdk,mkc->zmc", found, value, output),
+        targets=wanted.reshape(-1, wanted.shape[-1]),
+        inputs=_largest(tokens),
+        queries=_largest(projected[0]),
+        keys=_largest(projected[1]),
+        values=_largest(value),
+        largest=outer[:, 0],
+        least=np.zeros(len(outer)) if thin else outer[:, -1],
+        head_dim=query.shape[2],
     )
+
+
+def _largest(matrices: np.ndarray) -> np.ndarray:
+    return np.linalg.svd(matrices, compute_uv=False)[..., 0]
 
 
 def first_heads(norms: LayerNorms, heads: int, /) -> LayerNorms:

@@ -8,10 +8,12 @@ it has more rows than columns), gradient descent of step eta <= 1/beta has
     W^V      mu = s sigma(B)^2 min_h sigma(W_h^O')^2     needs HD >= Nn and k >= c
     W^O      mu = s sigma(A)^2                           needs Hk >= Nn
     W^Q      mu = s sigma(X)^2 min_ia sigma(P_ia)^2      needs  D >= nN and Hk >= c
-    W^K      mu = s sigma(X)^2 min_i  sigma(L_i)^2       needs  D >= nN
+    W^K      mu = s sigma(X)^2 min_i  sigma(L_i)^2       needs  D >= nN and Hk >= c
 
 with X the stacked tokens (Nn x D), P_ia and L_i the derivatives of outputs in the query of token a
-and in all keys of sample i. For several of them together the constants add up. Smoothness is a
+and in all keys of sample i. Sizes are necessary: with them mu is positive but where a matrix falls
+short of full row rank (one that softmax, blind to a common shift of its keys, has for W^K only if
+(n - 1)Hk >= nc). For several parameters together the constants add up. Smoothness is a
 theorem where f is quadratic, beta = s sigma_max(B)^2 max_h |W_h^O|^2 for W^V alone and
 s sigma_max(A)^2 for W^O alone; for all else it is the largest eigenvalue of the Hessian *at this
 point*: whether a step is then short enough is checked along the way (:func:`rate_check`).
@@ -56,9 +58,9 @@ class RateConstants(NamedTuple):
         singular_values: Of B, from large to small.
         rank: Of B, to round-off.
         sigma: sigma(B), the least singular value of the rows of B; 0 if HD < Nn, or to round-off.
-        pl: mu of the trained parameters; 0 if none of the conditions holds.
+        pl: mu of the trained parameters; 0 if no matrix behind it has full row rank.
         smoothness: beta of the trained parameters.
-        step: 1 / beta, the largest admissible step.
+        step: 1 / beta: admissible for W^V or W^O alone, elsewhere to be checked along the way.
     """
 
     risk: Scalar
@@ -71,12 +73,12 @@ class RateConstants(NamedTuple):
 
 
 class SizeTests(NamedTuple):
-    """Over-parameterisation: which sizes suffice for which constant to be positive.
+    """Over-parameterisation: which sizes allow which constant to be positive.
 
     Attributes:
-        value: HD >= Nn and k >= c: W^V alone can fit any targets.
-        output: Hk >= Nn: so can W^O alone.
-        query: D >= nN and Hk >= c: so may W^Q alone, where it is not stuck.
+        value: HD >= Nn and k >= c: W^V alone fits any targets if B has full row rank.
+        output: Hk >= Nn: so does W^O alone if A has.
+        query: D >= nN and Hk >= c: W^Q alone is pushed on wherever X and all P_ia have.
         ratios: HD/(Nn), Hk/(Nn) and D/(nN).
     """
 

@@ -18,7 +18,7 @@ References:
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
 from meanfield.checks import count, positive
@@ -50,6 +50,8 @@ class RateCheck(NamedTuple):
         bound: prod (1 - eta mu_t) f_0, before each step and after the last.
         violations: Iterates above the bound, beyond round-off, as long as it is claimed.
         refused: Steps that broke the descent inequality; no bound is claimed from the first on.
+        claimed: Iterates of which the bound is claimed, from the start on.
+        first: The first iterate above the bound, claimed or not, or None.
         predicted: The mean rate that the bound promises, per step.
         observed: The rate observed; None if fewer than nine iterates lie above the floor.
     """
@@ -57,6 +59,8 @@ class RateCheck(NamedTuple):
     bound: Float[np.ndarray, " t"]
     violations: int
     refused: int
+    claimed: int
+    first: int | None
     predicted: float
     observed: ObservedRate | None
 
@@ -75,8 +79,8 @@ def rate_check(descent: Descent, /, *, step: float, floor: float | None = None) 
 
     >>> rows = [np.array(row) for row in ([1.0, 0.4], [2.0, 0.8], [1.0, 1.0])]
     >>> run = Descent(*rows, *rows, layer=None)
-    >>> rate_check(run, step=0.5)._replace(bound=None)
-    RateCheck(bound=None, violations=0, refused=0, predicted=0.5, observed=None)
+    >>> rate_check(run, step=0.5)[1:]
+    (0, 0, 2, None, 0.5, None)
     """
     positive("step", step)
     eps = np.finfo(np.asarray(descent.risks).dtype).eps
@@ -91,16 +95,30 @@ def rate_check(descent: Descent, /, *, step: float, floor: float | None = None) 
     factors = np.maximum(1 - step * mu[:-1], 0.0)
     bound = risks[0] * np.append(1.0, np.cumprod(factors))
     refused = ~(risks[1:] <= risks[:-1] - step / 2 * slopes[:-1] + _slack(risks[:-1], least))
-    claimed = np.append(True, np.cumsum(refused) == 0)
+    claimed = 1 + int(np.sum(np.cumsum(refused) == 0))
     above = ~(risks <= bound + _slack(bound, least))
     usable = int(np.sum(np.cumprod(risks > 1e3 * least)))
     return RateCheck(
         bound=bound,
-        violations=int(np.sum(above & claimed)),
+        violations=int(np.sum(above[:claimed])),
         refused=int(np.sum(refused)),
+        claimed=claimed,
+        first=first_of(above),
         predicted=float(-np.expm1(np.mean(np.log(np.maximum(factors, 1e-300))))),
         observed=observed_rate(risks[:usable]) if usable > STRETCHES else None,
     )
+
+
+def first_of(broken: Bool[np.ndarray, " t"], /) -> int | None:
+    """The first place at which something holds, or None.
+
+    Args:
+        broken: Whether it does.
+
+    >>> first_of(np.array([False, True])), first_of(np.array([False]))
+    (1, None)
+    """
+    return int(np.argmax(broken)) if broken.any() else None
 
 
 def _slack(risks: np.ndarray, least: float) -> np.ndarray:

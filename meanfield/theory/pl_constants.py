@@ -5,10 +5,11 @@ bounds it from below:
 
     grad_{W_h^V} f = s B_h' E W_h^O'        mu = s sigma(B)^2 min_h sigma(W_h^O')^2
     grad_{W^O}  f = s A' E                  mu = s sigma(A)^2
-    grad_{W_h^Q} f = s sum_ia x_ia (P_iah' E_ia)'    mu = s sigma(X)^2 min_ia sigma(P_ia')^2
-    grad_{W_h^K} f = s sum_ib x_ib (L_ibh' E_i)'     mu = s sigma(X)^2 min_i  sigma(L_i')^2
+    grad_{W_h^Q} f = s sum_ia x_ia (P_iah' E_ia)'    mu = s sigma(X)^2 min_ia sigma(P_ia)^2
+    grad_{W_h^K} f = s sum_ib x_ib (L_ibh' E_i)'     mu = s sigma(X)^2 min_i  sigma(L_i)^2
 
-P_ia = d out_ia/d (queries of token a, all heads), L_i = d out_i/d (keys of sample i, all heads).
+P_ia = d out_ia/d (queries of token a, all heads) is c x Hk, L_i = d out_i/d (keys of sample i, all
+heads) is nc x Hnk, and sigma the least singular value of *rows*, 0 if there are too many of them.
 The sharp constant at a point is the least eigenvalue of the tangent kernel s J J', never smaller.
 
 One trap: P_ia holds only what moves with the query of the same token, so the kernel must give row a

@@ -5,7 +5,8 @@ r"""Starts from which the attention layer converges at a known rate, at a reques
 
 A silent start has f_0 = |y|^2/2 whatever the gain, while mu grows with its square: the path shrinks
 like 1/gain in a ball that stays, so the ball test passes at *any* size with HD >= Nn and k >= c
-where B has full row rank, if the gain is large enough: :func:`sufficient_start` finds it.
+where B has full row rank, if the gain is large enough: :func:`sufficient_start` finds it, and the
+smallest such size; :func:`smallest_heads` finds that of any scheme, its gain as it is.
 
 One trap: a large gain passes the test by making the layer linear in W^V (lazy training). The rate
 eta mu does not improve with it: beta grows as mu does.
@@ -25,7 +26,7 @@ from jaxtyping import Array, Float
 from meanfield.checks import count, positive
 from meanfield.theory.attention_layer import AttentionLayer, Kernel, check_layer, risk_share
 from meanfield.theory.ball_test import BallTest, ball_test, norms_test
-from meanfield.theory.kernel_lipschitz import Lipschitz
+from meanfield.theory.kernel_lipschitz import lipschitz_of
 from meanfield.theory.layer_norms import first_heads, layer_norms
 
 Start = Callable[..., AttentionLayer]
@@ -121,7 +122,6 @@ def silent_start(scale: float = 1.0, *, gain: float = 1.0) -> Start:
 def smallest_heads(
     key: Any,
     kernel: Kernel,
-    lipschitz: Lipschitz,
     inputs: Float[Array, "b n d"],
     targets: Float[Array, "b n c"],
     /,
@@ -138,8 +138,7 @@ def smallest_heads(
 
     Args:
         key: Random key.
-        kernel: From queries and keys to weights.
-        lipschitz: The constant Lambda of that kernel.
+        kernel: From queries and keys to weights, with its Lipschitz constant.
         inputs: The samples X_i.
         targets: The targets y_i.
         start: The scheme.
@@ -148,13 +147,15 @@ def smallest_heads(
         average: Whether the sum over samples is divided by N.
 
     Raises:
-        ValueError: If sizes do not match, or ``most`` is below the threshold.
+        ValueError: If sizes do not match, ``most`` is below the threshold, or the kernel carries no
+            Lipschitz constant.
 
-    >>> data, kernel = [jnp.eye(2)[None], jnp.ones((1, 2, 1))], lambda q, k: jnp.eye(2)
-    >>> options = {"start": silent_start(), "head_dim": 1, "most": 1}
-    >>> smallest_heads(jax.random.key(0), kernel, lambda q, *_: 0 * q, *data, **options).heads
+    >>> from meanfield.theory import GaussianKernel
+    >>> given = jax.random.key(0), GaussianKernel(), jnp.eye(2)[None], jnp.ones((1, 2, 1))
+    >>> smallest_heads(*given, start=silent_start(gain=1e6), head_dim=1, most=4).heads
     1
     """
+    lipschitz = lipschitz_of(kernel)
     samples, tokens, dim = inputs.shape
     rows = samples * tokens
     least = math.ceil(rows / dim)
@@ -178,13 +179,12 @@ def smallest_heads(
 def sufficient_start(
     key: Any,
     kernel: Kernel,
-    lipschitz: Lipschitz,
     inputs: Float[Array, "b n d"],
     targets: Float[Array, "b n c"],
     /,
     *,
-    heads: int,
     head_dim: int,
+    heads: int | None = None,
     scale: float = 1.0,
     margin: float = 1.1,
     average: bool = False,
@@ -193,12 +193,11 @@ def sufficient_start(
 
     Args:
         key: Random key.
-        kernel: From queries and keys to weights.
-        lipschitz: The constant Lambda of that kernel.
+        kernel: From queries and keys to weights, with its Lipschitz constant.
         inputs: The samples X_i.
         targets: The targets y_i.
-        heads: H.
         head_dim: k.
+        heads: H; if None the smallest, from Nn/D to four times that, at which B has full row rank.
         scale: The standard deviation of W^Q and W^K, times the root of the fan-in.
         margin: The margin by which the test is to pass, above 1.
         average: Whether the sum over samples is divided by N.
@@ -209,31 +208,31 @@ def sufficient_start(
     Raises:
         ValueError: If HD < Nn, k < c, the margin is not above 1, or B has no full row rank.
 
-    >>> options = {"heads": 1, "head_dim": 1}
-    >>> data = [jnp.eye(2)[None], jnp.ones((1, 2, 1))]
-    >>> kernel, lipschitz = lambda q, k: jnp.eye(2), lambda q, *_: 0 * q + 1
-    >>> sufficient_start(jax.random.key(0), kernel, lipschitz, *data, **options)[1].passes
+    >>> from meanfield.theory import GaussianKernel
+    >>> given = jax.random.key(0), GaussianKernel(), jnp.eye(2)[None], jnp.ones((1, 2, 1))
+    >>> sufficient_start(*given, head_dim=1)[1].passes
     True
     """
     if not margin > 1:
         raise ValueError(f"margin must be > 1, got {margin}: at 1 the path may touch the sphere")
     rows, dim = inputs.shape[0] * inputs.shape[1], inputs.shape[2]
-    if count("heads", heads) * dim < rows:
+    least = math.ceil(rows / dim)
+    if heads is not None and count("heads", heads) < least:
         raise ValueError(
-            f"heads must be >= Nn/D = {math.ceil(rows / dim)}, got {heads}: B has no full row rank "
-            "below it"
+            f"heads must be >= Nn/D = {least}, got {heads}: B has no full row rank below it"
         )
-    sizes = (heads, dim, count("head_dim", head_dim), targets.shape[-1])
-    quiet = silent_start(scale)(key, *sizes)
-    found = ball_test(kernel, lipschitz, quiet, inputs, targets, average=average)
-    if not found.sigma:
-        raise ValueError(
-            f"B must have full row rank {rows}, got less to round-off: raise heads or scale, or "
-            "take inputs whose tokens differ"
-        )
-    # The path shrinks at least like 1/gain while f_0 and the ball stay.
-    layer = quiet._replace(output=max(1.0, margin / found.margin) * quiet.output)
-    return layer, ball_test(kernel, lipschitz, layer, inputs, targets, average=average)
+    rest = (dim, count("head_dim", head_dim), targets.shape[-1])
+    for size in range(least, 4 * least + 1) if heads is None else (heads,):
+        quiet = silent_start(scale)(key, size, *rest)
+        found = ball_test(kernel, quiet, inputs, targets, average=average)
+        if found.sigma:
+            # The path shrinks at least like 1/gain while f_0 and the ball stay.
+            layer = quiet._replace(output=max(1.0, margin / found.margin) * quiet.output)
+            return layer, ball_test(kernel, layer, inputs, targets, average=average)
+    raise ValueError(
+        f"B must have full row rank {rows}, got less to round-off: raise heads or scale, or take "
+        "inputs whose tokens differ"
+    )
 
 
 def _normal(key: Any, shape: tuple[int, ...], scale: float) -> Array:

@@ -58,6 +58,8 @@ LAYER, INPUTS, TARGETS = problems(2)
         ({"targets": TARGETS[:1]}, r"^targets must be \[N n c\] = \[2, 2, 2\] .* got \[1, 2, 2\]"),
         ({"targets": TARGETS.at[0, 0, 0].set(jnp.nan)}, "^targets must be finite, got 1 NaN"),
         ({"layer": LAYER._replace(key=LAYER.key / 0)}, "^the layer must be finite"),
+        ({"inputs": INPUTS.astype(int)}, "^inputs must be of floating-point numbers, got int64; c"),
+        ({"targets": TARGETS > 0}, "^targets must be of floating-point numbers, got bool"),
     ],
 )
 def test_refused_sizes(change, message):

@@ -56,7 +56,7 @@ def test_distances_known():
 @pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("heads", [1, 2])
 def test_no_query_and_key_beats_the_bound(name, heads):
-    """Theorem: 2,000 random W^Q and W^K, small to huge, and descent, stay above the least risk."""
+    """Theorem: 2,000 random W^Q and W^K, small to huge, stay above the least risk."""
     layer, inputs, targets = problems(1, samples=2, tokens=3, dim=4, heads=heads)
     targets = 3 * targets
     bound = theory.reach_test(layer, inputs, targets, rows=ROWS[name])

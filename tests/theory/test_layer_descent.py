@@ -2,63 +2,83 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from attention_problems import KERNELS, problems, weights_by_loop
+from attention_problems import KERNELS, SHAPES, panel, problems, weights_by_loop
+from helpers import round_off
 
 from meanfield import nn, theory
 
 PROBLEMS = 1000
-GIVEN = problems(7, PROBLEMS)
 
 
-def runs(name, steps, *, trained, share):
-    """Descent of all problems at a share of 1/beta, and the steps."""
-    kernel = KERNELS[name]
+def runs(name, panels, steps, *, trained, share):
+    """Descent of every problem at a share of 1/beta, and its steps, panel by panel."""
+    for given, average in panels:
+        options = {"trained": trained, "average": average}
 
-    def one(layer, inputs, targets):
-        beta = theory.smoothness(kernel, layer, inputs, targets, trained=trained)
-        options = {"step": share / beta, "steps": steps, "trained": trained}
-        return theory.layer_descent(kernel, layer, inputs, targets, **options), share / beta
+        def one(layer, inputs, targets, options=options):
+            beta = theory.smoothness(KERNELS[name], layer, inputs, targets, **options)
+            with_steps = {"step": share / beta, "steps": steps, **options}
+            run = theory.layer_descent(KERNELS[name], layer, inputs, targets, **with_steps)
+            return run, share / beta
 
-    return jax.tree.map(np.asarray, jax.jit(jax.vmap(one))(*GIVEN))
+        yield jax.tree.map(np.asarray, jax.jit(jax.vmap(one))(*given))
+
+
+def exceeding(risks, bounds):
+    """Risks above their bounds by more than the round-off of a residual, 200 eps of the first."""
+    least = round_off() ** 2 * risks[:, :1]
+    return risks > bounds + 2 * np.sqrt(bounds * least) + least
 
 
 @pytest.mark.parametrize("name", KERNELS)
 def test_values_alone_keep_the_bound(name):
     """Theorem: f_t <= (1 - eta mu)^t f_0 at eta = 1/beta, in 1,000 problems, none excepted."""
-    found, steps = runs(name, 60, trained=["value"], share=1.0)
-    for i in range(PROBLEMS):
-        run, step = jax.tree.map(lambda leaf, i=i: leaf[i], found), float(steps[i])
-        check = theory.rate_check(run, step=step)
-        assert (check.violations, check.refused) == (0, 0)
-        expected = run.risks[0] * (1 - step * run.pl[0]) ** np.arange(61)
-        np.testing.assert_allclose(check.bound, expected, rtol=1e-9)
-        assert check.observed is None or check.observed.rate >= check.predicted
-    assert np.all(found.pl[:, 0] > 0)
-    # Where slow directions are left at the end, ten times the rate would be too much for some.
-    late = found.risks[:, -1] / found.risks[:, -2]
-    assert np.any(late > 1 - 10 * steps * found.pl[:, 0])
+    count = positive = slow = 0
+    for found, steps in runs(name, panel(7, PROBLEMS), 60, trained=["value"], share=1.0):
+        gain = steps * found.pl[:, 0]
+        bounds = found.risks[:, :1] * (1 - gain[:, None]) ** np.arange(61)[None]
+        assert not np.any(exceeding(found.risks, bounds))
+        descent = found.risks[:, :-1] - steps[:, None] / 2 * found.slopes[:, :-1]
+        assert not np.any(exceeding(found.risks[:, 1:], np.maximum(descent, 0)))
+        # Where slow directions are left at the end, ten times the rate would be too much.
+        slow += np.sum(found.risks[:, -1] / found.risks[:, -2] > 1 - 10 * gain)
+        positive += np.sum(gain > 0)
+        count += len(gain)
+        for i in range(20):
+            run = jax.tree.map(lambda leaf, i=i: leaf[i], found)
+            check = theory.rate_check(run, step=float(steps[i]))
+            assert (check.violations, check.refused, check.first) == (0, 0, None)
+            np.testing.assert_allclose(check.bound, bounds[i], rtol=1e-9)
+            assert check.observed is None or check.observed.rate >= check.predicted
+    assert count == PROBLEMS
+    assert positive > 0.9 * PROBLEMS
+    assert slow > 0
 
 
 @pytest.mark.parametrize("name", KERNELS)
 def test_values_with_queries_and_keys(name):
     """Theorem: f_t <= prod (1 - eta mu_t) f_0 while steps keep the descent inequality; 1,000."""
-    found, steps = runs(name, 20, trained=["query", "key", "value"], share=0.5)
-    checks = [
-        theory.rate_check(jax.tree.map(lambda leaf, i=i: leaf[i], found), step=float(steps[i]))
-        for i in range(PROBLEMS)
-    ]
-    assert sum(check.violations for check in checks) == 0
+    kept = near = 0
+    panels = list(panel(7, PROBLEMS, shapes=SHAPES[1:]))
+    sets = runs(name, panels, 15, trained=["query", "key", "value"], share=0.5)
+    for (found, steps), (given, average) in zip(sets, panels, strict=True):
+        at = steps[:, None]
+        descent = found.risks[:, :-1] - at / 2 * found.slopes[:, :-1]
+        held = np.cumsum(exceeding(found.risks[:, 1:], np.maximum(descent, 0)), axis=1) == 0
+        factors = np.cumprod(np.maximum(1 - at * found.pl[:, :-1], 0), axis=1)
+        above = exceeding(found.risks[:, 1:], found.risks[:, :1] * factors)
+        assert np.sum(above & held) == 0
+        assert np.all(found.moved <= found.path * (1 + 1e-12) + 1e-15)
+        outer = np.linalg.svd(given[0].output, compute_uv=False)[..., -1].min(axis=1)
+        share = 1 / given[1].shape[1] if average else 1.0
+        quarter = at * share * found.sigma[:, :1] ** 2 * outer[:, None] ** 2 / 4
+        bounds = found.risks[:, :1] * (1 - quarter) ** np.arange(16)[None]
+        stays = held[:, -1] & np.all(found.sigma >= found.sigma[:, :1] / 2, axis=1)
+        assert not np.any(exceeding(found.risks, bounds)[stays])
+        kept, near = kept + np.sum(held[:, -1]), near + np.sum(stays)
     # The Hessian at the start is no bound along the path, and yet seldom misleads.
-    assert sum(check.refused == 0 for check in checks) > 0.8 * PROBLEMS
-    kept = np.array([check.refused == 0 for check in checks])
-    near = kept & np.all(found.sigma >= found.sigma[:, :1] / 2, axis=1)
-    rows = np.sum(near)
-    assert rows > 0.5 * PROBLEMS
-    outer = jnp.linalg.svd(GIVEN[0].output, compute_uv=False)[..., -1].min(axis=1)
-    quarter = np.asarray(found.sigma[:, 0] ** 2 * outer**2 / 4)
-    bound = found.risks[:, :1] * (1 - (steps * quarter)[:, None]) ** np.arange(21)[None]
-    assert np.sum(found.risks[near] > bound[near] * (1 + 1e-12)) == 0
-    assert np.all(found.moved <= found.path * (1 + 1e-12) + 1e-15)
+    assert kept > 0.8 * PROBLEMS
+    assert near > 0.5 * PROBLEMS
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -120,6 +140,17 @@ def test_the_published_fixture():
     gaussian = ends(nn.gaussian(1.0, scale=1.0), starts, 20_000)
     np.testing.assert_allclose(gaussian[:3], 0.0, atol=1e-20)
     np.testing.assert_allclose(gaussian[3], 0.1145, atol=5e-5)
+
+
+def test_data_in_single_precision():
+    """Closed form: one precision for all, the higher; the run is that of the data converted."""
+    layer, inputs, targets = problems(9)
+    low = [jnp.asarray(each, jnp.float32) for each in (inputs, targets)]
+    options = {"step": 0.01, "steps": 2, "constants": False}
+    mixed = theory.layer_descent(KERNELS["softmax"], layer, *low, **options)
+    high = [jnp.asarray(each, float) for each in low]
+    alone = theory.layer_descent(KERNELS["softmax"], layer, *high, **options)
+    np.testing.assert_array_equal(mixed.risks, alone.risks)
 
 
 def test_refusals():

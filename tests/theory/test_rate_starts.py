@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from attention_problems import KERNELS, LIPSCHITZ, problems
+from attention_problems import KERNELS, problems
 
 from meanfield import theory
 
@@ -16,12 +16,12 @@ def test_a_sufficient_start_of_a_requested_size(name, sizes):
     samples, tokens, dim, heads, head_dim = sizes
     _, inputs, targets = problems(4, samples=samples, tokens=tokens, dim=dim, outputs=1)
     layer, found = theory.sufficient_start(
-        KEY, KERNELS[name], LIPSCHITZ[name], inputs, targets, heads=heads, head_dim=head_dim
+        KEY, KERNELS[name], inputs, targets, heads=heads, head_dim=head_dim
     )
     assert layer.value.shape == (heads, dim, head_dim)
     assert found.passes
     assert found.margin >= 1.1 * (1 - 1e-9)
-    again = theory.ball_test(KERNELS[name], LIPSCHITZ[name], layer, inputs, targets)
+    again = theory.ball_test(KERNELS[name], layer, inputs, targets)
     assert again == found
     features = theory.attention_features(KERNELS[name], layer, inputs)
     flat = np.asarray(features).reshape(len(features), -1)
@@ -34,7 +34,7 @@ def test_the_smallest_number_of_heads(name):
     _, inputs, targets = problems(5, samples=3, tokens=2, dim=2, outputs=1)
     start = theory.silent_start(gain={"softmax": 3e6, "gaussian": 600.0}[name])
     found = theory.smallest_heads(
-        KEY, KERNELS[name], LIPSCHITZ[name], inputs, targets, start=start, head_dim=2, most=30
+        KEY, KERNELS[name], inputs, targets, start=start, head_dim=2, most=30
     )
     layer = start(KEY, 30, 2, 2, 1)
     features = np.asarray(theory.attention_features(KERNELS[name], layer, inputs))
@@ -43,7 +43,7 @@ def test_the_smallest_number_of_heads(name):
         assert each.full_rank == (np.linalg.matrix_rank(part) == 6)
         np.testing.assert_allclose(each.sigma, np.linalg.svd(part)[1][-1], rtol=1e-6)
     last = jax.tree.map(lambda leaf: leaf[: found.tries[-1].heads], layer)
-    alone = theory.ball_test(KERNELS[name], LIPSCHITZ[name], last, inputs, targets)
+    alone = theory.ball_test(KERNELS[name], last, inputs, targets)
     np.testing.assert_allclose(found.tries[-1].margin, alone.margin, rtol=1e-6)
     assert [each.heads for each in found.tries] == list(range(3, 3 + len(found.tries)))
     assert found.rank == 3
@@ -55,16 +55,14 @@ def test_a_search_without_success():
     """Theorem: equal queries give equal rows of features, whatever the number of heads."""
     inputs, targets = jnp.ones((2, 2, 3)), jnp.ones((2, 2, 1))
     found = theory.smallest_heads(
-        KEY, KERNELS["softmax"], LIPSCHITZ["softmax"], inputs, targets,
+        KEY, KERNELS["softmax"], inputs, targets,
         start=theory.random_start(), head_dim=1, most=4,
     )  # fmt: skip
     assert (found.rank, found.heads, len(found.tries)) == (None, None, 3)
     with pytest.raises(
         ValueError, match="^B must have full row rank 4, got less to round-off: raise"
     ):
-        theory.sufficient_start(
-            KEY, KERNELS["softmax"], LIPSCHITZ["softmax"], inputs, targets, heads=4, head_dim=1
-        )
+        theory.sufficient_start(KEY, KERNELS["softmax"], inputs, targets, heads=4, head_dim=1)
 
 
 def test_laws_of_the_starts():
@@ -83,7 +81,7 @@ def test_laws_of_the_starts():
 def test_refusals():
     """Closed form: sizes below the thresholds."""
     _, inputs, targets = problems(6)
-    given = KEY, KERNELS["softmax"], LIPSCHITZ["softmax"], inputs[..., :2], targets
+    given = KEY, KERNELS["softmax"], inputs[..., :2], targets
     with pytest.raises(ValueError, match="^heads must be >= Nn/D = 2, got 1"):
         theory.sufficient_start(*given, heads=1, head_dim=2)
     with pytest.raises(ValueError, match="^head_dim must be >= the number of outputs 2, got 1"):
