@@ -1,14 +1,19 @@
 r"""Success of training W^Q alone, softmax against Gaussian, on the same random problems.
 
 One sample of n tokens, one head; W^K, W^V, W^O fixed and random, W^Q trained from a random start of
-a given scale. The target of token a lies at a given distance from the middle of its values u_b,
+a given scale. With u_b the values, three families of targets:
 
-    y_a = mean_b u_b + distance * rms_b |u_b - mean u| * (a random direction),
+    middle     y_a = mean_b u_b + distance * rms_b |u_b - mean u| * (a random direction)
+    origin     y_a = distance * rms_b |u_b| * (a random direction)
+    teacher    y = the output of another W^Q, random, under softmax or under the Gaussian kernel
 
-so that small distances are within reach of softmax and large ones are not: rows of softmax stay in
-the convex hull of the values, rows of the Gaussian kernel in {sum w_b u_b, 0 <= w <= 1}.
+None is neutral. The middle is what softmax puts out at its own start, if scales are small; the
+origin is where the Gaussian kernel starts if they are large; a teacher can be met by its own kernel
+for certain. Rows of softmax stay in the convex hull of the values, those of the Gaussian kernel in
+{sum w_b u_b, 0 <= w <= 1}: what is beyond is out of reach.
 Each kernel runs every problem with every step of one ladder, and its best end counts: success is
-f_T <= tolerance * |y|^2/2, the same threshold for both kernels.
+f_T <= tolerance * |y|^2/2, the same threshold for both kernels. A problem that either
+of them begins below it is left out for both.
 
 One trap: which kernel wins depends on scale and target far more than on the kernel; a verdict of
 one cell is no verdict on the kernels. The map is the result.
@@ -49,8 +54,14 @@ class Config:
     """Token dimensions D, across n."""
     scales: tuple[float, ...] = (0.3, 1.0, 3.0)
     """Standard deviations of W^Q and W^K, times the root of D."""
+    families: tuple[str, ...] = ("middle", "origin", "teacher")
+    """Families of targets: middle (near the start of softmax at small scales, which favours it),
+    origin (near that of the Gaussian kernel at large ones), teacher (of each kernel in turn)."""
     distances: tuple[float, ...] = (0.1, 0.5, 1.0, 2.0)
-    """Distances of the targets from the middle of the values, in units of the values' spread."""
+    """Distances of targets from the middle, in units of the values' spread, or from the origin, in
+    units of their size."""
+    teacher: float = 1.0
+    """Standard deviation of the teacher's W^Q, times the root of D."""
     head_dim: int = 2
     """Head dimension k."""
     outputs: int = 1
@@ -63,7 +74,7 @@ class Config:
     """Steps of descent."""
     tolerance: float = 1e-3
     """Success is a risk below this share of |y|^2/2."""
-    seeds: int = 400
+    seeds: int = 240
     """Random problems of each cell, all from one seed."""
 
     def __post_init__(self) -> None:
@@ -71,8 +82,12 @@ class Config:
         for name in ("tokens", "head_dim", "outputs", "steps"):
             checks.count(name, getattr(self, name))
         checks.count("seeds", self.seeds, least=2)
-        for name in ("bandwidth", "tolerance"):
+        for name in ("bandwidth", "tolerance", "teacher"):
             checks.positive(name, getattr(self, name))
+        for name in self.families:
+            checks.choice("families", name, query_only_facts.FAMILIES)
+        if not self.families or len(set(self.families)) < len(self.families):
+            raise ValueError(f"families must be one or more, each once, got {self.families}")
         for name in ("dims", "scales", "distances", "ladder"):
             numbers = getattr(self, name)
             for number in numbers:
@@ -102,17 +117,26 @@ def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
         return found
 
     found = dict(zip(jobs, side_by_side(job, jobs), strict=True))
-    arrays: dict[str, Any] = {
-        kernel: np.stack([found[dim, kernel] for dim in config.dims])
-        for kernel in query_only_facts.KERNELS
-    }
-    arrays["out of reach"] = {
+    outside = {
         rows: np.stack([_out_of_reach(config, dim, rows) for dim in config.dims])
         for rows in query_only_facts.ROWS.values()
     }
-    for name in ("dims", "scales", "distances"):
-        arrays[name] = np.array(getattr(config, name))
+    ends = {
+        kernel: np.stack([found[dim, kernel] for dim in config.dims], axis=1)
+        for kernel in query_only_facts.KERNELS
+    }
+    arrays: dict[str, Any] = {name: np.array(getattr(config, name)) for name in ("dims", "scales")}
     arrays |= {"tolerance": config.tolerance, "tokens": config.tokens}
+    first = 0
+    for family in config.families:
+        levels = np.array(query_only_facts.levels(family, config.distances))
+        here, first = slice(first, first + len(levels)), first + len(levels)
+        arrays[family] = {
+            "levels": levels,
+            "first": {kernel: ends[kernel][0][:, :, here] for kernel in ends},
+            "last": {kernel: ends[kernel][1][:, :, here] for kernel in ends},
+            "out of reach": {rows: outside[rows][:, :, here] for rows in outside},
+        }
     facts = query_only_facts.facts(arrays)
     query_only_report.draw(arrays, facts, out_dir)
     return Outcome(
@@ -135,6 +159,7 @@ class Draw(NamedTuple):
     layer: theory.AttentionLayer
     inputs: Any
     ways: Any
+    teacher: Any
 
 
 def draws(config: Config, dim: int) -> Draw:
@@ -148,56 +173,65 @@ def draws(config: Config, dim: int) -> Draw:
     inputs = rng.normal(size=(config.seeds, 1, config.tokens, dim))
     ways = rng.normal(size=(config.seeds, config.tokens, config.outputs))
     ways /= np.linalg.norm(ways, axis=2, keepdims=True)
-    return Draw(theory.AttentionLayer(*weights), jnp.asarray(inputs), jnp.asarray(ways))
+    teacher = rng.normal(size=(config.seeds, *square)) / np.sqrt(dim)
+    return Draw(theory.AttentionLayer(*weights), *map(jnp.asarray, (inputs, ways, teacher)))
 
 
-def problem(draw: Draw, scale: Any, distance: Any) -> tuple[theory.AttentionLayer, Any, Any]:
-    """The parameters at the start, and the values [n c] and targets [n c] of the one sample."""
+def problem(config: Config, draw: Draw, scale: Any) -> tuple[theory.AttentionLayer, Any, Any]:
+    """The parameters at the start, the values [n c], and targets of all families [levels n c]."""
     layer = draw.layer._replace(query=scale * draw.layer.query, key=scale * draw.layer.key)
     values = (draw.inputs @ layer.value[0] @ layer.output[0])[0]
     middle = jnp.broadcast_to(jnp.mean(values, axis=0, keepdims=True), values.shape)
-    spread = jnp.sqrt(jnp.mean(jnp.sum((values - middle) ** 2, axis=1)))
-    return layer, values, middle + distance * spread * draw.ways
+    taught = layer._replace(query=config.teacher * draw.teacher)
+    found = []
+    for family in config.families:
+        if family == "teacher":
+            kernels = _kernels(config).values()
+            found += [theory.attention_output(each, taught, draw.inputs)[0] for each in kernels]
+            continue
+        centre = middle if family == "middle" else jnp.zeros_like(middle)
+        size = jnp.sqrt(jnp.mean(jnp.sum((values - centre) ** 2, axis=1)))
+        found += [centre + distance * size * draw.ways for distance in config.distances]
+    return layer, values, jnp.stack(found)
 
 
 def _everywhere(function: Any, config: Config, dim: int) -> Any:
-    """A function of (draw, scale, distance) at every one of them: [scales, distances, seeds]."""
-    seeds = jax.vmap(function, in_axes=(0, None, None))
-    distances = jax.vmap(seeds, in_axes=(None, None, 0))
-    over = jax.jit(jax.vmap(distances, in_axes=(None, 0, None)))
-    return over(draws(config, dim), jnp.asarray(config.scales), jnp.asarray(config.distances))
+    """A function of (draw, scale) at every one of them: leaves [scales, seeds, ...]."""
+    seeds = jax.vmap(function, in_axes=(0, None))
+    over = jax.jit(jax.vmap(seeds, in_axes=(None, 0)))
+    return jax.tree.map(np.asarray, over(draws(config, dim), jnp.asarray(config.scales)))
 
 
 def _ends(config: Config, dim: int, name: str) -> np.ndarray:
-    """The least last risk over the ladder, over |y|^2/2: [scales, distances, seeds]."""
+    """First risk, and the least last over the ladder, over |y|^2/2: [2, scales, levels, seeds]."""
     kernel = _kernels(config)[name]
 
-    def one(draw, scale, distance):
-        layer, values, targets = problem(draw, scale, distance)
-        size = jnp.mean(jnp.sum(values**2, axis=1))
-        unit = 1 / (jnp.sum(draw.inputs**2) * size)
+    def one(draw, scale):
+        layer, values, targets = problem(config, draw, scale)
+        unit = 1 / (jnp.sum(draw.inputs**2) * jnp.mean(jnp.sum(values**2, axis=1)))
 
-        def last(step):
+        def risks(target, step):
             options = {"trained": ["query"], "steps": config.steps, "constants": False}
-            data = (draw.inputs, targets[None])
+            data = (draw.inputs, target[None])
             run = theory.layer_descent(kernel, layer, *data, step=step * unit, **options)
-            return run.risks[-1]
+            return run.risks[jnp.array([0, -1])] / (jnp.sum(target**2) / 2)
 
-        ends = jax.vmap(last)(jnp.asarray(config.ladder))
+        ladder = jax.vmap(risks, in_axes=(None, 0))
+        found = jax.vmap(ladder, in_axes=(0, None))(targets, jnp.asarray(config.ladder))
         # A step too long may end in infinity or NaN: then another step's end counts.
-        return jnp.min(jnp.nan_to_num(ends, nan=jnp.inf)) / (jnp.sum(targets**2) / 2)
+        return jnp.min(jnp.nan_to_num(found, nan=jnp.inf), axis=1)
 
-    return np.asarray(_everywhere(one, config, dim))
+    return np.moveaxis(_everywhere(one, config, dim), (0, 1, 2, 3), (1, 3, 2, 0))
 
 
 def _out_of_reach(config: Config, dim: int, rows: str) -> np.ndarray:
-    """Whether a target is certified to stay above the threshold: [scales, distances, seeds]."""
-    values, targets = (
-        np.asarray(each, float) for each in _everywhere(lambda *at: problem(*at)[1:], config, dim)
-    )
+    """Whether a target is certified to stay above the threshold: [scales, levels, seeds]."""
+    values, targets = _everywhere(lambda *at: problem(config, *at)[1:], config, dim)
     distance = theory.hull_distance if rows == "simplex" else theory.zonotope_distance
-    found = np.empty(values.shape[:3], bool)
-    for index in np.ndindex(found.shape):
-        least = sum(distance(values[index], row)[0] ** 2 for row in targets[index]) / 2
-        found[index] = least > config.tolerance * np.sum(targets[index] ** 2) / 2
+    targets = np.moveaxis(targets, 2, 1)
+    found = np.empty(targets.shape[:3], bool)
+    for scale, level, seed in np.ndindex(found.shape):
+        wanted = targets[scale, level, seed]
+        least = sum(distance(values[scale, seed], row)[0] ** 2 for row in wanted) / 2
+        found[scale, level, seed] = least > config.tolerance * np.sum(wanted**2) / 2
     return found
