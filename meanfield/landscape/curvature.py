@@ -3,7 +3,13 @@ r"""Curvature of a risk: signed extreme eigenvalues and trace of its Hessian.
     H x = lambda x                  trace H = E v^T H v,   v_i = +-1 at random (Hutchinson)
 
 by Hessian products alone, with an optional metric s: then of sqrt(s) H sqrt(s), as for the
-stability of a flow. Everything is computed in the precision of the parameters.
+stability of a flow. Marks P of 0 and 1 keep to a block, P H P, of one head or one layer, say; all
+blocks and the whole, marked by 1 everywhere, are one compiled program. Everything is computed in
+the precision of the parameters.
+
+matfree does the work: its Lanczos, its samplers, its integrand of the trace. Its estimators are
+not used: they run all probes at once, in the memory of all of them, and another number of probes
+draws all of them anew.
 
 One trap: an eigenvalue whose ``converged`` is False must not be trusted: the largest is then too
 low and the smallest too high, by an amount that nobody knows.
@@ -18,14 +24,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree
 from matfree import stochtrace
 
 from meanfield import checks
-from meanfield.landscape.inputs import as_partial, check_parameters
-from meanfield.landscape.lanczos import ritz_pairs
-from meanfield.landscape.products import metric_roots, weighted_map
+from meanfield.landscape.inputs import as_partial
+from meanfield.landscape.lanczos import Ritz, flat_product, prepared, random_ritz_pairs
 from meanfield.notation import Risk
 
 
@@ -71,6 +75,7 @@ def hessian_extremes(
     steps: int = 64,
     tolerance: float = 1e-3,
     metric: PyTree = 1.0,
+    within: PyTree | None = None,
 ) -> Extremes:
     """Signed largest and smallest eigenvalue of the Hessian, by Lanczos from a random start.
 
@@ -85,6 +90,8 @@ def hessian_extremes(
             find the whole spectrum.
         tolerance: Both residuals must fall below this times the larger |eigenvalue|.
         metric: s > 0, a prefix of the parameters: eigenvalues of s H, vectors of sqrt(s) H sqrt(s).
+        within: Marks of 0 and 1 that broadcast to the parameters: extremes of the block of the
+            Hessian on those marked 1; of all of it if None.
 
     Raises:
         ValueError: As :func:`hessian_product`, and for options out of range.
@@ -99,12 +106,21 @@ def hessian_extremes(
     (2.0, -6.0, True)
     """
     checks.positive("tolerance", tolerance)
-    roots, steps = prepared(parameters, metric, steps)
-    return _extremes(key, as_partial(risk), parameters, roots, tolerance, steps=steps)
+    roots, steps = prepared(parameters, metric, steps, within)
+    risk = as_partial(risk)
+    pairs = random_ritz_pairs(key, risk, parameters, roots, steps=steps)
+    return _ends(risk, parameters, roots, tolerance, pairs)
 
 
 def hessian_trace(
-    key: Any, risk: Risk, parameters: PyTree, /, *, probes: int = 32, metric: PyTree = 1.0
+    key: Any,
+    risk: Risk,
+    parameters: PyTree,
+    /,
+    *,
+    probes: int = 32,
+    metric: PyTree = 1.0,
+    within: PyTree | None = None,
 ) -> Estimate:
     """The trace of the Hessian, by Hutchinson's estimator.
 
@@ -114,6 +130,7 @@ def hessian_trace(
         parameters: Where the Hessian is taken.
         probes: Random vectors of signs, a product each; two at least, for a standard error.
         metric: s > 0, a prefix of the parameters: the trace of s H.
+        within: Marks of 0 and 1, as in :func:`hessian_extremes`: the trace of that block.
 
     Raises:
         ValueError: As :func:`hessian_product`, and for fewer than two probes.
@@ -126,54 +143,14 @@ def hessian_trace(
     (30.0, 0.0)
     """
     probes = checks.count("probes", probes, least=2)
-    roots, _ = prepared(parameters, metric, 1)
+    roots, _ = prepared(parameters, metric, 1, within)
     values = _signed_products(key, as_partial(risk), parameters, roots, probes=probes)
     return Estimate(jnp.mean(values), jnp.std(values, ddof=1) / probes**0.5)
 
 
-def prepared(parameters: PyTree, metric: PyTree, steps: int, /) -> tuple[PyTree, int]:
-    """Roots of the metric, and Lanczos steps, no more than there are parameters.
-
-    Args:
-        parameters: Where the Hessian is taken.
-        metric: s > 0, a prefix of them.
-        steps: Steps asked for.
-
-    Raises:
-        ValueError: As :func:`hessian_product`, and for steps that are not a positive integer.
-
-    >>> prepared(jnp.ones(3), 4.0, 64)
-    (2.0, 3)
-    """
-    check_parameters("parameters", parameters)
-    total = sum(jnp.size(leaf) for leaf in jax.tree.leaves(parameters))
-    return metric_roots(metric, parameters), min(checks.count("steps", steps), total)
-
-
-def flat_product(risk: Risk, parameters: PyTree, roots: PyTree, /) -> tuple[Any, Array, Any]:
-    """The Hessian as a map of flat vectors, the parameters as one, and the way back to a tree.
-
-    Args:
-        risk: A function of the parameters.
-        parameters: Where the Hessian is taken.
-        roots: Roots of the metric.
-
-    >>> product, flat, restore = flat_product(lambda x: x["a"] ** 2, {"a": jnp.ones(())}, 1.0)
-    >>> restore(product(flat))["a"].tolist()
-    2.0
-    """
-    flat, restore = ravel_pytree(parameters)
-    linear = weighted_map(risk, parameters, roots)
-    return lambda vector: ravel_pytree(linear(restore(vector)))[0], flat, restore
-
-
-@partial(jax.jit, static_argnames="steps")
-def _extremes(
-    key: Any, risk: Any, parameters: PyTree, roots: PyTree, tolerance: Any, *, steps: int
-) -> Extremes:
-    product, flat, restore = flat_product(risk, parameters, roots)
-    start = stochtrace.sampler_sphere(flat, num=1)(key)[0]
-    pairs = ritz_pairs(product, start, steps)
+@jax.jit
+def _ends(risk: Any, parameters: PyTree, roots: PyTree, tolerance: Any, pairs: Ritz) -> Extremes:
+    product, _, restore = flat_product(risk, parameters, roots)
     ends = jnp.stack([jnp.sum(pairs.alive) - 1, jnp.zeros((), int)])
     values = pairs.nodes[ends]
     vectors = pairs.rotations[:, ends].T @ pairs.basis
@@ -185,7 +162,7 @@ def _extremes(
         values[1],
         (restore(vectors[0]), restore(vectors[1])),
         residuals,
-        jnp.asarray(steps + 2),
+        jnp.asarray(len(pairs.nodes) + 2),
         jnp.all(residuals <= tolerance * jnp.max(jnp.abs(values))),
     )
 

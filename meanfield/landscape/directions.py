@@ -85,21 +85,22 @@ def random_direction(
     else:
         axes = jax.tree.leaves(broadcast_prefix(filters, parameters))
         axes = [checks.count("filters", number, least=0) for number in axes]
-    keys = jax.random.split(key, len(leaves))
+    # Drawn at once: a generator for every leaf takes seconds to compile.
+    flat, restore = ravel_pytree(parameters)
+    normal = jax.tree.leaves(restore(jax.random.normal(key, flat.shape, flat.dtype)))
     drawn = [
-        _like_filters(key, jnp.asarray(leaf), min(number, jnp.ndim(leaf)), vectors)
-        for key, leaf, number in zip(keys, leaves, axes, strict=True)
+        _like_filters(one, jnp.asarray(leaf), min(number, jnp.ndim(leaf)), vectors)
+        for one, leaf, number in zip(normal, leaves, axes, strict=True)
     ]
     return jax.tree.unflatten(structure, drawn)
 
 
-def _like_filters(key: Any, leaf: Array, axes: int, vectors: str) -> Array:
-    """A normal array whose filters, behind ``axes`` axes, have the norms of those of ``leaf``."""
+def _like_filters(drawn: Array, leaf: Array, axes: int, vectors: str) -> Array:
+    """The drawn array, its filters, behind ``axes`` axes, as long as those of ``leaf``."""
     one_dimensional = leaf.ndim <= 1 or leaf.ndim == axes
     if one_dimensional and vectors == "zero":
         return jnp.zeros_like(leaf)
     inner = tuple(range(axes, leaf.ndim))
-    drawn = jax.random.normal(key, leaf.shape, leaf.dtype)
     ratio = _norms(leaf, inner) / _norms(drawn, inner)
     return drawn * jnp.broadcast_to(ratio, drawn.shape)
 

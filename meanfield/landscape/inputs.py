@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import Partial, keystr, tree_leaves_with_path
 from jaxtyping import PyTree
 
@@ -63,6 +64,44 @@ def check_direction(name: str, direction: PyTree, parameters: PyTree, /) -> None
                 f"{name} must have the shapes of the parameters, got {jnp.shape(other)} for "
                 f"{jnp.shape(leaf)} at {name}{keystr(path)}"
             )
+
+
+def full_marks(within: PyTree, parameters: PyTree, /) -> PyTree:
+    """Marks of some parameters, 1 for those that move and 0 for the others, in full shapes.
+
+    Args:
+        within: A tree of 0 and 1 with the structure of the parameters; its leaves broadcast to
+            theirs.
+        parameters: The tree of which some are marked.
+
+    Raises:
+        ValueError: If it is no such tree, or nothing is marked.
+
+    >>> full_marks({"w": jnp.array([[1], [0]])}, {"w": jnp.ones((2, 3))})["w"].tolist()
+    [[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]
+    """
+    given, wanted = jax.tree.structure(within), jax.tree.structure(parameters)
+    if given != wanted:
+        raise ValueError(f"within must have the structure of the parameters, {wanted}, got {given}")
+    leaves, found = jax.tree.leaves(parameters), []
+    for mark, (path, leaf) in zip(
+        jax.tree.leaves(within), tree_leaves_with_path(parameters), strict=True
+    ):
+        try:
+            full = np.broadcast_to(np.asarray(mark, np.float64), jnp.shape(leaf))
+        except ValueError:
+            raise ValueError(
+                f"within must broadcast to the shapes of the parameters, got {jnp.shape(mark)} "
+                f"for {jnp.shape(leaf)} at within{keystr(path)}"
+            ) from None
+        if not np.isin(full, (0, 1)).all():
+            raise ValueError(f"within must be 0 and 1 alone, got others at within{keystr(path)}")
+        found.append(full)
+    if not any(full.any() for full in found):
+        raise ValueError("within must mark at least one parameter, got none")
+    return jax.tree.unflatten(
+        wanted, [np.asarray(m, jnp.result_type(x)) for m, x in zip(found, leaves, strict=True)]
+    )
 
 
 def trajectory_length(trajectory: PyTree, parameters: PyTree | None = None, /) -> int:

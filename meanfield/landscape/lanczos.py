@@ -14,11 +14,19 @@ References:
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
-from matfree import decomp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, PyTree
+from matfree import decomp, stochtrace
+
+from meanfield import checks
+from meanfield.landscape.inputs import check_parameters, full_marks
+from meanfield.landscape.products import metric_roots, weighted_map
+from meanfield.notation import Risk
 
 
 class Ritz(NamedTuple):
@@ -75,3 +83,76 @@ def ritz_pairs(
     matrix = jnp.diag(jnp.where(alive, kept, bound)) + jnp.diag(beside, 1) + jnp.diag(beside, -1)
     nodes, rotations = jnp.linalg.eigh(matrix)
     return Ritz(nodes, rotations, jnp.where(alive[:, None], basis, 0), alive)
+
+
+@partial(jax.jit, static_argnames="steps")
+def random_ritz_pairs(
+    key: Any, risk: Any, parameters: PyTree, roots: PyTree, *, steps: int
+) -> Ritz:
+    """Ritz pairs of the Hessian of a risk, from a start that is uniform on a sphere.
+
+    One compiled program for extremes and densities, of the whole and of every block.
+
+    Args:
+        key: Random key of the start.
+        risk: A function of the parameters that may enter ``jit``.
+        parameters: Where the Hessian is taken.
+        roots: Roots of the metric, 0 for numbers that do not move, nor does the start there.
+        steps: Products, at most as many as numbers move.
+
+    >>> risk = jax.tree_util.Partial(lambda x: x[0] ** 2 + 9 * x[1] ** 2)
+    >>> roots = jnp.array([1.0, 0.0])
+    >>> random_ritz_pairs(jax.random.key(0), risk, jnp.ones(2), roots, steps=1).nodes.tolist()
+    [2.0]
+    """
+    product, flat, restore = flat_product(risk, parameters, roots)
+    drawn = restore(stochtrace.sampler_sphere(flat, num=1)(key)[0])
+    start = jax.tree.map(lambda root, leaf: jnp.where(jnp.asarray(root) > 0, leaf, 0), roots, drawn)
+    return ritz_pairs(product, ravel_pytree(start)[0], steps)
+
+
+def prepared(
+    parameters: PyTree, metric: PyTree, steps: int, within: PyTree | None, /
+) -> tuple[PyTree, int]:
+    """Roots of the metric, 0 outside the marks; Lanczos steps, no more than numbers that move.
+
+    Args:
+        parameters: Where the Hessian is taken.
+        metric: s > 0, a prefix of them.
+        steps: Steps asked for.
+        within: Marks of 0 and 1, or None for all.
+
+    Raises:
+        ValueError: As :func:`hessian_product`, and for steps that are not a positive integer.
+
+    >>> prepared(jnp.ones(3), 4.0, 64, None)
+    (2.0, 3)
+    """
+    check_parameters("parameters", parameters)
+    steps = checks.count("steps", steps)
+    roots = metric_roots(metric, parameters)
+    if within is None:
+        return roots, min(steps, sum(jnp.size(leaf) for leaf in jax.tree.leaves(parameters)))
+    marks = full_marks(within, parameters)
+    moving = sum(int(mark.sum(dtype=float)) for mark in jax.tree.leaves(marks))
+    # Of the type of the parameters: one program serves every block.
+    return jax.tree.map(lambda root, mark: mark * mark.dtype.type(root), roots, marks), min(
+        steps, moving
+    )
+
+
+def flat_product(risk: Risk, parameters: PyTree, roots: PyTree, /) -> tuple[Any, Array, Any]:
+    """The Hessian as a map of flat vectors, the parameters as one, and the way back to a tree.
+
+    Args:
+        risk: A function of the parameters.
+        parameters: Where the Hessian is taken.
+        roots: Roots of the metric.
+
+    >>> product, flat, restore = flat_product(lambda x: x["a"] ** 2, {"a": jnp.ones(())}, 1.0)
+    >>> restore(product(flat))["a"].tolist()
+    2.0
+    """
+    flat, restore = ravel_pytree(parameters)
+    linear = weighted_map(risk, parameters, roots)
+    return lambda vector: ravel_pytree(linear(restore(vector)))[0], flat, restore

@@ -15,19 +15,16 @@ References:
     Ghorbani, Krishnan and Xiao 2019, arXiv 1901.10159 (Hessians of networks; broadening).
 """
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
-from matfree import stochtrace
 
 from meanfield import checks
-from meanfield.landscape.curvature import flat_product, prepared
 from meanfield.landscape.inputs import as_partial
-from meanfield.landscape.lanczos import ritz_pairs
+from meanfield.landscape.lanczos import prepared, random_ritz_pairs
 from meanfield.notation import Risk
 
 
@@ -80,6 +77,7 @@ def spectral_density(
     probes: int = 10,
     steps: int = 64,
     metric: PyTree = 1.0,
+    within: PyTree | None = None,
 ) -> SpectralDensity:
     """The spectral density of the Hessian of a risk.
 
@@ -92,6 +90,7 @@ def spectral_density(
         probes: Random starts, two at least, for standard errors.
         steps: Lanczos steps of each; no more are taken than there are parameters.
         metric: s > 0, a prefix of the parameters: the density of s H.
+        within: Marks of 0 and 1, as in :func:`hessian_extremes`: the density of that block.
 
     Raises:
         ValueError: As :func:`hessian_product`, for options out of range, and where the Hessian is
@@ -105,8 +104,17 @@ def spectral_density(
     [2.0, 2.0]
     """
     probes = checks.count("probes", probes, least=2)
-    roots, steps = prepared(parameters, metric, steps)
-    found = _quadratures(key, as_partial(risk), parameters, roots, probes=probes, steps=steps)
+    roots, steps = prepared(parameters, metric, steps, within)
+    risk = as_partial(risk)
+    nodes, weights = [], []
+    for number in range(probes):
+        start = jax.random.fold_in(key, number)
+        pairs = random_ritz_pairs(start, risk, parameters, roots, steps=steps)
+        values, rotations, alive = map(np.asarray, (pairs.nodes, pairs.rotations, pairs.alive))
+        # What lies beyond an exhausted space has no mass; it must not widen the range of nodes.
+        nodes.append(np.where(alive, values, values[0]))
+        weights.append(np.where(alive, rotations[0] ** 2, 0))
+    found = SpectralDensity(jnp.asarray(np.stack(nodes)), jnp.asarray(np.stack(weights)))
     sums = np.sum(np.asarray(found.weights, float), axis=1)
     slack = 100 * steps * float(jnp.finfo(found.weights.dtype).eps)
     # Squares of a row of a rotation: only a Hessian that is not finite can break their sum.
@@ -116,25 +124,6 @@ def spectral_density(
             "; look for NaN in the risk and its gradient there"
         )
     return found
-
-
-@partial(jax.jit, static_argnames=("probes", "steps"))
-def _quadratures(
-    key: Any, risk: Any, parameters: PyTree, roots: PyTree, *, probes: int, steps: int
-) -> SpectralDensity:
-    product, flat, _ = flat_product(risk, parameters, roots)
-
-    def at(number: Array) -> SpectralDensity:
-        sampler = stochtrace.sampler_sphere(flat, num=1)
-        start = sampler(jax.random.fold_in(key, number))[0]
-        pairs = ritz_pairs(product, start, steps)
-        # What lies beyond an exhausted space has no mass; it must not widen the range of nodes.
-        return SpectralDensity(
-            jnp.where(pairs.alive, pairs.nodes, pairs.nodes[0]),
-            jnp.where(pairs.alive, pairs.rotations[0] ** 2, 0),
-        )
-
-    return jax.lax.map(at, jnp.arange(probes))
 
 
 def spectral_moments(density: SpectralDensity, /, *, number: int = 4) -> Moments:

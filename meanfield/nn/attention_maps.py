@@ -31,6 +31,8 @@ from meanfield.singular import singular_values
 class Conditioning(NamedTuple):
     """Ratios of the largest to the smallest singular value; infinite for a matrix that lost rank.
 
+    It has lost rank where the smallest is 0 or round-off of the largest, as in the zero matrix.
+
     Attributes:
         attention: Of Attn(X).
         residual: Of Attn(X) + X.
@@ -98,12 +100,15 @@ def attention_entropy(
     return jnp.mean(entropies, axis=-1, where=counted)
 
 
-def effective_rank(matrices: Float[Array, "*heads a b"], /) -> Float[Array, "*heads"]:
+def effective_rank(
+    matrices: Float[Array, "*heads a b"], /, *, rows: Bool[Array, "a"] | None = None
+) -> Float[Array, "*heads"]:
     """The effective rank of matrices: exp of the entropy of their normalised singular values.
 
     Args:
         matrices: Attention maps, tokens or weights; from 1 (rank one) to min(a, b) (orthogonal).
             The zero matrix has 0.
+        rows: Which rows count, say those that are no padding; all of them if None.
 
     References:
         Roy and Vetterli 2007.
@@ -111,6 +116,9 @@ def effective_rank(matrices: Float[Array, "*heads a b"], /) -> Float[Array, "*he
     >>> effective_rank(jnp.stack([jnp.eye(2), jnp.ones((2, 2))])).round(4).tolist()
     [2.0, 1.0]
     """
+    if rows is not None:
+        # Rows of zero add singular values of zero, which have no share.
+        matrices = jnp.where(jnp.broadcast_to(rows[:, None], matrices.shape), matrices, 0)
     values = singular_values(matrices)
     sums = jnp.sum(values, axis=-1, keepdims=True)
     shares = values / jnp.broadcast_to(jnp.where(sums == 0, 1, sums), values.shape)
@@ -184,4 +192,7 @@ def attention_conditioning(
 
 def _condition(matrices: Any) -> Any:
     values = singular_values(matrices)
-    return values[..., 0] / values[..., -1]
+    largest, smallest = values[..., 0], values[..., -1]
+    # The rule of `least_of_rows`. What is NaN is neither above the cut nor below it.
+    lost = smallest <= jnp.finfo(values.dtype).eps * max(matrices.shape[-2:]) * largest
+    return jnp.where(lost, jnp.inf, largest / jnp.where(lost, 1, smallest))

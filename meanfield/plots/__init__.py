@@ -15,4 +15,5 @@ from meanfield.plots.drawings import draw_rate as draw_rate
 from meanfield.plots.surfaces import draw_colors as draw_colors
 from meanfield.plots.surfaces import draw_contours as draw_contours
 from meanfield.plots.surfaces import draw_relief as draw_relief
+from meanfield.plots.surfaces import draw_track as draw_track
 from meanfield.plots.surfaces import shared_levels as shared_levels

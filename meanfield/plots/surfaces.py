@@ -98,7 +98,8 @@ def draw_relief(
     figure: Any = ax.figure
     place = ax.get_subplotspec()
     ax.remove()
-    relief: Any = figure.add_subplot(place, projection="3d")
+    # In the order in which they are drawn: by depth, a surface would hide what lies on it.
+    relief: Any = figure.add_subplot(place, projection="3d", computed_zorder=False)
     across, along = np.meshgrid(first, second, indexing="ij")
     shown = np.where(np.isfinite(values), values, np.nan)
     relief.plot_surface(
@@ -110,6 +111,44 @@ def draw_relief(
     relief.tick_params(labelsize=8, pad=1, labelcolor=canvas.INK)
     relief.view_init(elev=32, azim=-58)
     return relief
+
+
+def draw_track(
+    relief: Any,
+    first: Float[np.ndarray, " a"],
+    second: Float[np.ndarray, " b"],
+    values: Float[np.ndarray, "a b"],
+    track: Float[np.ndarray, "t 2"],
+    /,
+    *,
+    color: str,
+) -> None:
+    """Draws a way over a relief, on the surface, from its start (a dot) to its end (a star).
+
+    Args:
+        relief: Of :func:`draw_relief`.
+        first: The abscissa.
+        second: The ordinate.
+        values: The surface, its first axis along the abscissa.
+        track: Points of the way in the plane; what lies outside the surface is left out.
+        color: Of the way.
+
+    >>> ax, grid = canvas.panels()[1][0], np.arange(3.0)
+    >>> relief = draw_relief(ax, grid, grid, np.eye(3), levels=np.arange(2.0), label="loss")
+    >>> draw_track(relief, grid, grid, np.eye(3), np.array([[0.0, 0.5], [1.0, 1.0]]), color="C1")
+    """
+    # Bilinear: along the abscissa for every ordinate, then along the ordinate.
+    columns = np.stack([np.interp(track[:, 0], first, column) for column in values.T])
+    heights = np.array([
+        np.interp(y, second, column) for y, column in zip(track[:, 1], columns.T, strict=True)
+    ])  # fmt: skip
+    for place, axis in enumerate((first, second)):
+        inside = (axis[0] <= track[:, place]) & (track[:, place] <= axis[-1])
+        heights = np.where(inside, heights, np.nan)
+    points = np.column_stack([track, heights])
+    relief.plot(*points.T, "-", color=color, linewidth=1.3, zorder=3)
+    relief.plot(*points[:1].T, "o", color=color, ms=5, mec="white", zorder=4)
+    relief.plot(*points[-1:].T, "*", color=color, ms=10, mec="white", zorder=5)
 
 
 def draw_colors(axes: Sequence[Axes], /, *, levels: Float[np.ndarray, " l"], label: str) -> None:

@@ -63,6 +63,35 @@ def test_metric():
     assert abs(float(trace.mean) - exact.sum()) < 4 * float(trace.standard_error)
 
 
+def test_blocks_within_marks():
+    """Independent library: numpy's eigenvalues of blocks of the matrix; one program for all."""
+    traces, counts = [], []
+
+    def counted(theta):
+        traces.append(None)
+        return form(theta)
+
+    for rows, tail in (([1, 6], 30), ([0, 2, 3], 25)):
+        column = np.isin(np.arange(8), rows)[:, None]
+        within = {"a": column, "b": np.arange(SIZE - 40) >= SIZE - 40 - tail}
+        places = np.flatnonzero(np.append(np.broadcast_to(column, (8, 5)).ravel(), within["b"]))
+        roots = np.where(places < 40, 2.0, 1.0)
+        exact = np.linalg.eigvalsh(roots[:, None] * MATRIX[np.ix_(places, places)] * roots)
+        options = {"metric": {"a": 4.0, "b": 1.0}, "within": within}
+        # Of 50 steps 40 are taken, as many as the block has numbers: they find all of it.
+        found = landscape.hessian_extremes(KEY, counted, origin(np.float64), steps=50, **options)
+        assert int(found.products) == 42
+        np.testing.assert_allclose(
+            [found.smallest, found.largest], exact[[0, -1]], rtol=round_off()
+        )
+        flat = np.append(found.vectors[0]["a"], found.vectors[0]["b"])
+        assert not np.delete(flat, places).any()
+        trace = landscape.hessian_trace(KEY, counted, origin(np.float64), probes=30, **options)
+        assert abs(float(trace.mean) - exact.sum()) < 4 * float(trace.standard_error)
+        counts.append(len(traces))
+    assert counts[0] == counts[1] > 0
+
+
 def test_trace():
     """Closed form: the trace within 4 errors, each of the size that Hutchinson's variance has."""
     found = landscape.hessian_trace(KEY, form, origin(np.float64), probes=400)
@@ -124,6 +153,10 @@ def test_compiles_once():
     assert counts[0] == counts[1] > 0
 
 
+def within(x, marks):
+    return landscape.hessian_extremes(KEY, jnp.sum, x, within=marks)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -134,6 +167,10 @@ def test_compiles_once():
         (lambda x: landscape.hessian_trace(KEY, jnp.sum, x, probes=1), "probes must be an integer"),
         (lambda x: landscape.hessian_trace(KEY, jnp.sum, x, probes=0), ">= 2, got 0"),
         (lambda x: landscape.hessian_trace(KEY, jnp.sum, ()), "got an empty tree"),
+        (lambda x: within(x, (jnp.ones(3),)), "within must have the structure"),
+        (lambda x: within(x, jnp.ones(2)), r"within must broadcast .* got \(2,\) for \(3,\)"),
+        (lambda x: within(x, 0.5), "within must be 0 and 1 alone"),
+        (lambda x: within(x, 0.0), "within must mark at least one parameter"),
     ],
 )
 def test_refusals(call, message):

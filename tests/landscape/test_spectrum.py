@@ -68,6 +68,18 @@ def test_broadened_density():
     assert found.grid[0] < -9 - 2 < VALUES.max() + 2 < found.grid[-1]
 
 
+def test_density_within_marks():
+    """Closed form: five steps within five numbers find the whole block, and nothing but it."""
+    marks = np.zeros(SIZE)
+    marks[[3, 8, 50, 51, 120]] = 1
+    block = MATRIX[np.ix_(marks > 0, marks > 0)]
+    found = landscape.spectral_density(KEY, form, jnp.zeros(SIZE), probes=3, within=marks)
+    assert found.nodes.shape == (3, 5)
+    for nodes in found.nodes:
+        np.testing.assert_allclose(nodes, np.linalg.eigvalsh(block), atol=1e-10)
+    np.testing.assert_allclose(np.sum(found.weights, axis=1), 1, rtol=round_off())
+
+
 def test_probes_are_nested():
     """Equality: more probes from one key keep the first ones; more steps than numbers are cut."""
     few = landscape.spectral_density(KEY, jnp.sum, jnp.ones(3), probes=2)

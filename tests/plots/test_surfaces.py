@@ -49,6 +49,21 @@ def test_a_relief_takes_the_place_of_its_panel():
     assert relief.get_zlabel() == "loss"
 
 
+def test_a_track_lies_on_the_surface():
+    """Closed form: on the surface 2 x - y between its points, which bilinear ones hit; not off."""
+    relief = plots.draw_relief(
+        plots.panels()[1][0], GRID, OTHER, np.zeros((5, 7)), levels=np.arange(2.0), label="loss"
+    )
+    values = np.subtract.outer(2 * GRID, OTHER)
+    track = np.array([[-0.9, 0.1], [0.3, 1.7], [1.5, 1.0]])
+    plots.draw_track(relief, GRID, OTHER, values, track, color="red")
+    way, start, end = (np.array(line.get_data_3d()).T for line in relief.lines)
+    np.testing.assert_allclose(way[:, :2], track)
+    np.testing.assert_allclose(way[:, 2], [-1.9, -1.1, np.nan], rtol=1e-12)
+    np.testing.assert_array_equal(start[0], way[0])
+    np.testing.assert_array_equal(end[0], way[2])
+
+
 def test_panels_share_one_scale_of_colours(ax):
     """Closed form: the limits of the scale are the ends of the levels."""
     plots.draw_colors([ax], levels=np.array([0.5, 1.0, 3.0]), label="loss")
