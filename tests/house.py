@@ -10,13 +10,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-GROUND = frozenset({"notation", "checks", "tree", "singular"})
+GROUND = frozenset({"notation", "checks", "tree", "singular", "working_set"})
 # Which rooms of meanfield each room may import. Rooms receive functions instead of importing.
 DOORS = {
     "notation": frozenset(),
     "checks": frozenset(),
     "tree": frozenset({"notation", "checks"}),
     "singular": frozenset(),
+    "working_set": frozenset(),
     "nn": GROUND,
     "ode": GROUND,
     "measure": GROUND,
@@ -58,6 +59,7 @@ PLAIN = {
     "notation": {"jax", "jaxtyping"},
     "tree": {"jax", "jaxtyping"},
     "singular": {"jax", "jaxtyping"},
+    "working_set": {"jax", "jaxtyping"},
     "rates": {"numpy", "scipy", "jaxtyping"},
 }
 

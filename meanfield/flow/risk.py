@@ -28,6 +28,7 @@ from jaxtyping import Array, Float, PyTree
 from meanfield.checks import choice, count, finite, non_negative
 from meanfield.notation import Risk, Scalar
 from meanfield.tree import broadcast_prefix, dot, leading_axis, squared_norm
+from meanfield.working_set import fitting, largest_array
 
 Loss = Callable[[Any, Any], Scalar]
 
@@ -88,8 +89,9 @@ def empirical_risk(
         inputs: Samples along the leading axis of every leaf.
         targets: Targets along the leading axis.
         loss: ``"square"``, ``"cross_entropy"`` or a function (output, target) -> number.
-        chunk: Samples handled at once; memory is set by it, the value is not. All if None. A chunk
-            that does not divide the data is handled by a shorter last one.
+        chunk: Samples handled at once; it sets memory and speed, the value changes to round-off. A
+            chunk that does not divide the data is handled by a shorter last one. If None, all, or
+            as many as keep the largest array of the map in the device's fast memory.
 
     Returns:
         The risk theta -> number, differentiable to any order in both modes.
@@ -115,7 +117,7 @@ def empirical_risk(
     finite("targets", targets)
     if isinstance(loss, str):
         loss = LOSSES[choice("loss", loss, LOSSES)]
-    chunk = samples if chunk is None else min(count("chunk", chunk), samples)
+    chunk = chunk if chunk is None else min(count("chunk", chunk), samples)
 
     mean_loss = _MeanLoss(apply=apply, loss=loss, chunk=chunk)
     return Partial(mean_loss, jax.tree.map(jnp.asarray, (inputs, targets)))
@@ -172,16 +174,20 @@ class _MeanLoss:
     # Equal choices make equal objects, so that a risk of new data reuses the compiled program.
     apply: Callable[[Any, Any], Any]
     loss: Loss
-    chunk: int
+    chunk: int | None
 
     def __call__(self, data: PyTree, theta: PyTree) -> Scalar:
         samples = leading_axis(data)
+        chunk = self.chunk
+        if chunk is None:
+            one = jax.eval_shape(lambda x: jax.tree.map(lambda leaf: leaf[0], x), data[0])
+            chunk = fitting(samples, largest_array(self.apply, theta, one))
 
         def total(theta: PyTree, inputs: PyTree, targets: PyTree) -> Scalar:
             outputs = jax.vmap(self.apply, in_axes=(None, 0))(theta, inputs)
             return jnp.sum(jax.vmap(self.loss)(outputs, targets)) / samples
 
-        return _chunked(total, self.chunk, data, theta)
+        return _chunked(total, chunk, data, theta)
 
 
 def _chunked(total: Callable[..., Scalar], chunk: int, data: PyTree, theta: PyTree) -> Scalar:

@@ -24,8 +24,11 @@ from jaxtyping import PyTree
 
 from meanfield.notation import Mask, Tokens, Weights
 from meanfield.tree import leading_axis
+from meanfield.working_set import budget, fitting, largest_array
 
 Encoder = Callable[[Tokens, Any, Mask | None], Tokens]
+SAMPLES = 16
+"""Samples that are meant to be handled side by side where particles are handled in chunks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +76,54 @@ def block(
         return jnp.mean(updates, axis=0)
 
     return Block(name=name, particle=particle, mean=mean or mean_by_vmap, draw=draw)
+
+
+def chunked_mean(
+    a_block: Block,
+    tokens: Tokens,
+    particles: PyTree,
+    mask: Mask | None,
+    *,
+    chunk: int | None = None,
+) -> Tokens:
+    """The block's mean over particles, some of them at a time.
+
+    A loop over chunks of particles adds up their means; the backward pass computes each anew, so
+    memory does not grow with the width.
+
+    Args:
+        a_block: The block.
+        tokens: Tokens of one sample.
+        particles: Particles with one leading axis [m, ...].
+        mask: True where a key may be attended to.
+        chunk: Particles at once; if None, as many as keep the largest array that one sample makes
+            in fast memory (:mod:`meanfield.working_set`).
+
+    >>> drift = block(lambda T, theta, mask: theta * T, jax.random.normal)
+    >>> chunked_mean(drift, jnp.ones((1, 1)), jnp.array([1.0, 3.0, 5.0]), None, chunk=2).tolist()
+    [[3.0]]
+    """
+    width = leading_axis(particles)
+    if chunk is None:
+        every = largest_array(lambda p, t: a_block.mean(t, p, mask), particles, tokens)
+        # Samples share the cache; few particles of several samples make better matrix products.
+        chunk = width if every <= budget() else fitting(width, SAMPLES * every / width)
+    if chunk >= width:
+        return a_block.mean(tokens, particles, mask)
+
+    @jax.checkpoint
+    def summed(tokens: Tokens, some: PyTree) -> Tokens:
+        return leading_axis(some) * a_block.mean(tokens, some, mask)
+
+    def add(total: Tokens, some: PyTree) -> tuple[Tokens, None]:
+        return total + summed(tokens, some), None
+
+    whole = width // chunk * chunk
+    chunks = jax.tree.map(lambda p: p[:whole].reshape(-1, chunk, *p.shape[1:]), particles)
+    total = jax.lax.scan(add, jnp.zeros_like(tokens), chunks)[0]
+    if whole < width:
+        total = total + summed(tokens, jax.tree.map(lambda p: p[whole:], particles))
+    return total / width
 
 
 def particle_shapes(a_block: Block) -> PyTree:

@@ -25,7 +25,7 @@ from jaxtyping import Array, Float, PyTree
 
 from meanfield.checks import count, non_negative
 from meanfield.nn import inits
-from meanfield.nn.block import Block, check_particles
+from meanfield.nn.block import Block, check_particles, chunked_mean
 from meanfield.nn.scaling import Scaling, mean_field
 from meanfield.notation import Mask, Tokens
 from meanfield.tree import leading_axis
@@ -44,6 +44,7 @@ class Network:
         scaling: The scaling law.
         kappa: The constant before each half-step, one per block.
         remat: Whether the backward pass recomputes each layer.
+        chunk: Particles of a half-step handled at once; chosen from shapes and device if None.
     """
 
     blocks: tuple[Block, ...]
@@ -51,6 +52,7 @@ class Network:
     scaling: Scaling
     kappa: tuple[float, ...]
     remat: bool
+    chunk: int | None
 
     def init(
         self, key: Any, *, width: int | Sequence[int], coupling: str = "independent"
@@ -144,7 +146,7 @@ class Network:
             read = []
             for step, block, tree in zip(steps, self.blocks, at_depth, strict=True):
                 read.append(factor * tokens)
-                tokens = tokens + step * block.mean(read[-1], tree, mask)
+                tokens = tokens + step * chunked_mean(block, read[-1], tree, mask, chunk=self.chunk)
             # What is not kept must not be stacked: a gradient would hold it.
             return tokens, tuple(read) if keep else ()
 
@@ -159,6 +161,7 @@ def network(
     scaling: Scaling | None = None,
     kappa: float | Sequence[float] = 1.0,
     remat: bool = False,
+    chunk: int | None = None,
 ) -> Network:
     """A residual network of any half-steps.
 
@@ -168,10 +171,13 @@ def network(
         scaling: The scaling law; ``mean_field()`` if None.
         kappa: The constant before each half-step: one number, or one per block.
         remat: Whether the backward pass recomputes each layer instead of storing it.
+        chunk: Particles of a half-step handled at once, in a loop that the backward pass computes
+            anew: it sets memory and speed, the value changes to round-off. It need not divide the
+            width. If None, all, or as many as keep their largest array in fast memory.
 
     Raises:
-        ValueError: If ``depth`` is not a positive integer, ``blocks`` is empty, or a kappa is
-            negative.
+        ValueError: If ``depth`` or ``chunk`` is not a positive integer, ``blocks`` is empty, or a
+            kappa is negative.
 
     References:
         Gao et al. 2024, arXiv 2410.23610 (half-steps: our reading of the paper).
@@ -192,4 +198,5 @@ def network(
         scaling=scaling or mean_field(),
         kappa=tuple(non_negative("kappa", value) for value in kappas),
         remat=remat,
+        chunk=None if chunk is None else count("chunk", chunk),
     )

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from helpers import round_off
 
-from meanfield import nn
-from meanfield.nn.block import check_particles, check_tokens, particle_shapes
+from meanfield import nn, working_set
+from meanfield.nn.block import check_particles, check_tokens, chunked_mean, particle_shapes
 
 RNG = np.random.default_rng(0)
 TOKENS = jnp.asarray(RNG.normal(size=(4, 3)))
@@ -80,3 +80,57 @@ def test_refused_tokens():
     message = r"^tokens must have the heads' dimension 5, got tokens of shape \(4, 3\)$"
     with pytest.raises(ValueError, match=message):
         inspect.unwrap(check_tokens)(TOKENS, 5, "heads")
+
+
+@pytest.mark.parametrize("kernel", [nn.softmax(), nn.gaussian()])
+def test_mean_in_chunks(kernel):
+    """Invariance: value, gradient, Hessian product to round-off; chunks need not divide."""
+    block = nn.attention(dim=3, head_dim=2, kernel=kernel)
+    heads = jax.vmap(block.draw)(jax.random.split(jax.random.key(0), 5))
+    mask = jnp.array([True, False, True, True])
+
+    def everything(chunk):
+        def risk(at):
+            return jnp.sum(chunked_mean(block, at[0], at[1], mask, chunk=chunk) ** 2)
+
+        at = (TOKENS, heads)
+        return risk(at), *jax.jvp(jax.grad(risk), (at,), (jax.tree.map(jnp.cos, at),))
+
+    whole = everything(5)
+    for chunk in (1, 2, 7):
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(
+                a, b, rtol=round_off(), atol=round_off() * np.abs(b).max()
+            ),
+            everything(chunk),
+            whole,
+        )
+
+
+def test_memory_is_set_by_the_chunk(monkeypatch):
+    """Equality: the compiled gradient needs no more scratch memory for twice the heads."""
+    block, tokens = nn.attention(dim=2, head_dim=1), jnp.zeros((16, 2))
+
+    def scratch(width, chunk=None):
+        def risk(heads):
+            return jnp.sum(chunked_mean(block, tokens, heads, None, chunk=chunk) ** 2)
+
+        shapes = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((width, *leaf.shape), leaf.dtype),
+            particle_shapes(block),
+        )
+        compiled = jax.jit(jax.grad(risk)).lower(shapes).compile()
+        # Gradients themselves, and copies of the heads in the order of chunks, must grow.
+        heads = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+        return compiled.memory_analysis().temp_size_in_bytes - heads
+
+    whole = scratch(128)
+    monkeypatch.setitem(working_set.BUDGET, "cpu", 2**14)
+    assert scratch(256) <= scratch(128) < scratch(128, 64) / 4 < whole / 4
+
+
+def test_few_particles_are_not_taken_apart():
+    """Equality: where all fit, there is no loop."""
+    block = nn.block(rotation, draw)
+    traced = jax.make_jaxpr(lambda p: chunked_mean(block, TOKENS, p, None))(user_particles(6))
+    assert "scan" not in str(traced)

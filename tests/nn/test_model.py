@@ -32,22 +32,23 @@ def test_apply():
 
 def test_mask_reaches_the_network_and_the_readout():
     """Closed form: the embedding's mask is handed on to both."""
-    seen = []
+    seen = {"network": [], "readout": []}
 
     def attend(tokens, rate, mask):
-        seen.append(mask)
+        seen["network"].append(mask)
         return rate * tokens
 
     spy = nn.block(attend, jax.random.normal, mean=lambda T, rates, mask: attend(T, rates[0], mask))
-    read = nn.Readout(lambda key: (), lambda params, tokens, mask: seen.append(mask))
+    read = nn.Readout(lambda key: (), lambda _, tokens, mask: seen["readout"].append(mask))
     embedding = nn.Embedding(lambda key: (), lambda params, sample: sample)
     model = nn.Model(embedding=embedding, network=nn.network((spy,), depth=1), readout=read)
     mask = jnp.array([True, False])
     theta = nn.Theta((), (jnp.ones((1, 1)),), ())
     # jaxtyping would refuse a readout that returns nothing.
     type(model).apply.__wrapped__(model, theta, (jnp.ones((2, 3)), mask))
-    assert len(seen) == 2
-    assert all(mask is not None for mask in seen)
+    for masks in seen.values():
+        assert masks
+        assert all(each is mask for each in masks)
 
 
 def test_embedding_and_readout_do_not_depend_on_the_width():

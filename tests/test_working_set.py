@@ -1,0 +1,41 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from meanfield import working_set
+
+
+def test_the_largest_array():
+    """Closed form: bytes counted by hand, inner functions and loops included, weights left out."""
+    token = jnp.ones(3, np.float32)
+    weights = jnp.ones((100, 100), np.float32)
+    cases = (
+        (lambda w, x: jnp.outer(x, x), 4 * 9),
+        (lambda w, x: jnp.sum(w @ w) * x, 4 * 3),
+        (lambda w, x: w[:, :3] @ x, 4 * 100),
+        (jax.jit(lambda w, x: jnp.sum(jnp.outer(x, x))), 4 * 9),
+        (jax.checkpoint(lambda w, x: jnp.sum(jnp.outer(x, x))), 4 * 9),
+        (lambda w, x: jax.lax.map(lambda row: jnp.sum(jnp.outer(row[:3], x)), w), 4 * 100),
+        (lambda w, x: jax.lax.map(lambda row: jnp.sum(jnp.outer(row, x)), w), 4 * 300),
+        (lambda w, x: jax.vmap(lambda row: jnp.sum(row[:3] * x))(w), 4 * 300),
+    )
+    for function, expected in cases:
+        assert working_set.largest_array(function, weights, token) == expected
+    shape = jax.ShapeDtypeStruct((5,), np.float64)
+    assert working_set.largest_array(lambda x: {"a": x[:, None] * x[None, :]}, shape) == 8 * 25
+
+
+def test_what_fits(monkeypatch):
+    """Closed form: as many as fit, at least one, at most all; divisors where they lose little."""
+    monkeypatch.setitem(working_set.BUDGET, "cpu", 100)
+    assert working_set.budget() == 100
+    pieces = ((7, 10), (64, 10), (64, 30), (97, 30), (6, 24), (64, 101), (1, 1000), (5, 0))
+    found = [working_set.fitting(number, each) for number, each in pieces]
+    assert found == [7, 8, 2, 3, 3, 1, 1, 5]
+
+
+def test_budget_of_devices(monkeypatch):
+    """Closed form: a processor keeps megabytes close, an accelerator has room of its own."""
+    small = working_set.budget()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert small < working_set.budget()
