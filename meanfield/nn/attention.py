@@ -86,11 +86,11 @@ def attention(
 
     def mean(tokens: Tokens, heads: Head, mask: Mask | None) -> Tokens:
         check_tokens(tokens, heads.query.shape[-2], "heads")
-        width, _, size = heads.query.shape
-        queries, keys, values = (
-            (tokens @ jnp.moveaxis(into, 0, 1).reshape(-1, width * size)).reshape(-1, width, size)
-            for into in (heads.query, heads.key, heads.value)
-        )
+        width, dim, size = heads.query.shape
+        # One product for all three: its backward pass reduces over heads once, on devices too.
+        merged = jnp.concatenate([heads.query, heads.key, heads.value], axis=-1)
+        projected = tokens @ jnp.moveaxis(merged, 0, 1).reshape(dim, width * 3 * size)
+        queries, keys, values = jnp.split(projected.reshape(-1, width, 3 * size), 3, axis=-1)
         mixing = jax.vmap(kernel, in_axes=(1, 1, None))(queries, keys, mask)
         mixed = jnp.einsum("mab,bmk->amk", mixing, values).reshape(len(tokens), -1)
         return mixed @ heads.output.reshape(width * size, -1) / width
