@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-GROUND = frozenset({"notation", "checks", "tree", "singular", "working_set"})
+GROUND = frozenset({"notation", "checks", "tree", "singular", "working_set", "devices"})
 # Which rooms of meanfield each room may import. Rooms receive functions instead of importing.
 DOORS = {
     "notation": frozenset(),
@@ -18,6 +18,7 @@ DOORS = {
     "tree": frozenset({"notation", "checks"}),
     "singular": frozenset(),
     "working_set": frozenset(),
+    "devices": frozenset({"checks"}),
     "nn": GROUND,
     "ode": GROUND,
     "measure": GROUND,
@@ -60,6 +61,7 @@ PLAIN = {
     "tree": {"jax", "jaxtyping"},
     "singular": {"jax", "jaxtyping"},
     "working_set": {"jax", "jaxtyping"},
+    "devices": {"jax", "jaxtyping"},
     "rates": {"numpy", "scipy", "jaxtyping"},
 }
 

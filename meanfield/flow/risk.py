@@ -22,12 +22,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
+from jax.sharding import Mesh, PartitionSpec
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, PyTree
 
+from meanfield import devices
 from meanfield.checks import choice, count, finite, non_negative
 from meanfield.notation import Risk, Scalar
-from meanfield.tree import broadcast_prefix, dot, leading_axis, squared_norm
+from meanfield.tree import broadcast_prefix, leading_axis, squared_norm
 from meanfield.working_set import fitting, largest_array
 
 Loss = Callable[[Any, Any], Scalar]
@@ -81,6 +83,8 @@ def empirical_risk(
     *,
     loss: str | Loss = "square",
     chunk: int | None = None,
+    mesh: Mesh | None = None,
+    partition: PyTree = None,
 ) -> Risk:
     """The mean loss over a data set, as a function of the parameters.
 
@@ -92,13 +96,16 @@ def empirical_risk(
         chunk: Samples handled at once; it sets memory and speed, the value changes to round-off. A
             chunk that does not divide the data is handled by a shorter last one. If None, all, or
             as many as keep the largest array of the map in the device's fast memory.
+        mesh: Devices that share the work: samples lie along its axis ``"data"``, if it has one.
+        partition: How theta lies on the mesh: a prefix of ``jax.sharding.PartitionSpec``
+            (``model.partition``); theta is on every device if None.
 
     Returns:
         The risk theta -> number, differentiable to any order in both modes.
 
     Raises:
-        ValueError: If inputs and targets differ in length, data are not finite, or the loss is
-            unknown.
+        ValueError: If inputs and targets differ in length, data are not finite, the loss is
+            unknown, or the devices do not divide the samples.
 
     References:
         Gao et al. 2024, arXiv 2410.23610.
@@ -120,7 +127,11 @@ def empirical_risk(
     chunk = chunk if chunk is None else min(count("chunk", chunk), samples)
 
     mean_loss = _MeanLoss(apply=apply, loss=loss, chunk=chunk)
-    return Partial(mean_loss, jax.tree.map(jnp.asarray, (inputs, targets)))
+    data = jax.tree.map(jnp.asarray, (inputs, targets))
+    if mesh is None:
+        return Partial(mean_loss, data)
+    spread = _SpreadLoss(mean_loss, mesh, PartitionSpec() if partition is None else partition)
+    return Partial(spread, devices.spread(data, mesh, spread.of_data()))
 
 
 def energy(
@@ -176,18 +187,46 @@ class _MeanLoss:
     loss: Loss
     chunk: int | None
 
-    def __call__(self, data: PyTree, theta: PyTree) -> Scalar:
+    def __call__(self, data: PyTree, theta: PyTree, *, shares: int = 1) -> Scalar:
+        """The mean over all samples, or one device's share of it."""
         samples = leading_axis(data)
-        chunk = self.chunk
+        chunk = None if self.chunk is None else min(self.chunk, samples)
         if chunk is None:
             one = jax.eval_shape(lambda x: jax.tree.map(lambda leaf: leaf[0], x), data[0])
             chunk = fitting(samples, largest_array(self.apply, theta, one))
 
         def total(theta: PyTree, inputs: PyTree, targets: PyTree) -> Scalar:
             outputs = jax.vmap(self.apply, in_axes=(None, 0))(theta, inputs)
-            return jnp.sum(jax.vmap(self.loss)(outputs, targets)) / samples
+            return jnp.sum(jax.vmap(self.loss)(outputs, targets)) / (shares * samples)
 
         return _chunked(total, chunk, data, theta)
+
+
+@dataclass(frozen=True)
+class _SpreadLoss:
+    mean_loss: _MeanLoss
+    mesh: Mesh
+    partition: PyTree
+
+    def of_data(self) -> PartitionSpec:
+        return PartitionSpec("data" if "data" in self.mesh.shape else None)
+
+    def __call__(self, data: PyTree, theta: PyTree) -> Scalar:
+        devices.check_spread(theta, self.mesh, self.partition)
+
+        def mine(data: PyTree, theta: PyTree) -> Scalar:
+            if "data" not in self.mesh.shape:
+                return self.mean_loss(data, theta)
+            # Once for all parameters: one reduction over samples for a gradient.
+            share = self.mean_loss(
+                data, devices.varying(theta, "data"), shares=jax.lax.axis_size("data")
+            )
+            return jax.lax.psum(share, "data")
+
+        specs = (self.of_data(), self.partition)
+        return jax.shard_map(mine, mesh=self.mesh, in_specs=specs, out_specs=PartitionSpec())(
+            data, theta
+        )
 
 
 def _chunked(total: Callable[..., Scalar], chunk: int, data: PyTree, theta: PyTree) -> Scalar:
@@ -201,7 +240,7 @@ def _chunked(total: Callable[..., Scalar], chunk: int, data: PyTree, theta: PyTr
     @accumulated.defjvp
     def _(primals: Any, tangents: Any) -> tuple[Scalar, Scalar]:
         value, gradient = _over_chunks(jax.value_and_grad(total), chunk, data, *primals)
-        return value, dot(gradient, tangents[0])
+        return value, devices.dot(gradient, tangents[0], value)
 
     return accumulated(theta)
 
@@ -216,8 +255,7 @@ def _over_chunks(function: Callable, chunk: int, data: PyTree, theta: PyTree) ->
         return jax.tree.map(jnp.add, total, function(theta, *part)), None
 
     shapes = jax.eval_shape(function, theta, *jax.tree.map(lambda leaf: leaf[0], whole))
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    summed = jax.lax.scan(add, zeros, whole)[0]
+    summed = jax.lax.scan(add, devices.zeros(shapes), whole)[0]
     if not rest:
         return summed
     tail = jax.tree.map(lambda leaf: leaf[chunks * chunk :], data)

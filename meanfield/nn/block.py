@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from meanfield.devices import zeros
 from meanfield.notation import Mask, Tokens, Weights
 from meanfield.tree import leading_axis
 from meanfield.working_set import budget, fitting, largest_array
@@ -120,7 +121,7 @@ def chunked_mean(
 
     whole = width // chunk * chunk
     chunks = jax.tree.map(lambda p: p[:whole].reshape(-1, chunk, *p.shape[1:]), particles)
-    total = jax.lax.scan(add, jnp.zeros_like(tokens), chunks)[0]
+    total = jax.lax.scan(add, zeros(jax.eval_shape(lambda t: t, tokens)), chunks)[0]
     if whole < width:
         total = total + summed(tokens, jax.tree.map(lambda p: p[whole:], particles))
     return total / width

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
 from meanfield.nn.embed import Embedding, Readout
@@ -85,6 +86,15 @@ class Model:
         tokens, mask = self.embedding.apply(theta.embedding, sample)
         tokens = self.network.apply(theta.blocks, tokens, mask)
         return self.readout.apply(theta.readout, tokens, mask)
+
+    def partition(self, axis: str) -> Theta:
+        """How parameters lie on a mesh: particles along one of its axes, the rest on every device.
+
+        Args:
+            axis: Name of the mesh axis.
+        """
+        whole = PartitionSpec()
+        return Theta(whole, (PartitionSpec(None, axis),) * len(self.network.blocks), whole)
 
     def time_scales(self, theta: Theta) -> Theta:
         """The factor of the gradient for each branch: the law's for particles, 1 for the rest.

@@ -23,6 +23,7 @@ from typing import Any
 import jax
 from jaxtyping import Array, Float, PyTree
 
+from meanfield import devices
 from meanfield.checks import count, non_negative
 from meanfield.nn import inits
 from meanfield.nn.block import Block, check_particles, chunked_mean
@@ -45,6 +46,7 @@ class Network:
         kappa: The constant before each half-step, one per block.
         remat: Whether the backward pass recomputes each layer.
         chunk: Particles of a half-step handled at once; chosen from shapes and device if None.
+        axis: Mesh axis over which particles are spread, inside ``jax.shard_map``; none if None.
     """
 
     blocks: tuple[Block, ...]
@@ -53,6 +55,7 @@ class Network:
     kappa: tuple[float, ...]
     remat: bool
     chunk: int | None
+    axis: str | None
 
     def init(
         self, key: Any, *, width: int | Sequence[int], coupling: str = "independent"
@@ -132,10 +135,11 @@ class Network:
     def _run(self, particles: Particles, tokens: Tokens, mask: Mask | None, *, keep: bool) -> Any:
         """The tokens after all layers, and those that each block read if they are to be kept."""
         self.check(particles)
+        shares = 1 if self.axis is None else jax.lax.axis_size(self.axis)
         steps = [
             kappa
             * self.scaling.depth_factor(leading_axis(tree))
-            * self.scaling.width_factor(leading_axis(tree, 1))
+            * self.scaling.width_factor(shares * leading_axis(tree, 1))
             * leading_axis(tree, 1)
             for kappa, tree in zip(self.kappa, particles, strict=True)
         ]
@@ -146,7 +150,9 @@ class Network:
             read = []
             for step, block, tree in zip(steps, self.blocks, at_depth, strict=True):
                 read.append(factor * tokens)
-                tokens = tokens + step * chunked_mean(block, read[-1], tree, mask, chunk=self.chunk)
+                mine = read[-1] if self.axis is None else devices.varying(read[-1], self.axis)
+                update = step * chunked_mean(block, mine, tree, mask, chunk=self.chunk)
+                tokens += update if self.axis is None else jax.lax.psum(update, self.axis)
             # What is not kept must not be stacked: a gradient would hold it.
             return tokens, tuple(read) if keep else ()
 
@@ -162,6 +168,7 @@ def network(
     kappa: float | Sequence[float] = 1.0,
     remat: bool = False,
     chunk: int | None = None,
+    axis: str | None = None,
 ) -> Network:
     """A residual network of any half-steps.
 
@@ -174,6 +181,8 @@ def network(
         chunk: Particles of a half-step handled at once, in a loop that the backward pass computes
             anew: it sets memory and speed, the value changes to round-off. It need not divide the
             width. If None, all, or as many as keep their largest array in fast memory.
+        axis: Mesh axis over which particles are spread (:mod:`meanfield.devices`): each device then
+            holds an equal share of every half-step's particles. None for one device.
 
     Raises:
         ValueError: If ``depth`` or ``chunk`` is not a positive integer, ``blocks`` is empty, or a
@@ -199,4 +208,5 @@ def network(
         kappa=tuple(non_negative("kappa", value) for value in kappas),
         remat=remat,
         chunk=None if chunk is None else count("chunk", chunk),
+        axis=axis,
     )

@@ -1,0 +1,109 @@
+"""A network on eight devices, of one process or of several, against the same on one device.
+
+    python spread_program.py DUMP [COORDINATOR NUMBER_OF_PROCESSES PROCESS]
+
+DUMP is the folder to which ``XLA_FLAGS`` sends the compiled programs. Prints one line of JSON: the
+largest differences relative to the largest entry, and what the compiled programs communicate.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+
+from meanfield import devices, flow, nn
+
+DUMP, *PROCESS = sys.argv[1:]
+DEPTH, DIM, WIDTH, SAMPLES = 3, 4, 8, 8
+COLLECTIVES = re.compile(
+    r" (all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute)(?:-start)?\("
+)
+TIMES = np.linspace(0.0, 2.0, 3)
+
+
+def regression(axis=None, chunk=None):
+    """A small Transformer; its samples and labels."""
+    blocks = (nn.attention(dim=DIM, head_dim=2), nn.mlp(dim=DIM))
+    network = nn.network(blocks, depth=DEPTH, axis=axis, chunk=chunk)
+    patches = nn.patches(shape=(4, 4, 1), patch=2, dim=DIM)
+    return nn.model(patches, network, nn.class_read(dim=DIM, classes=2))
+
+
+def energy(model, mesh=None, chunk=None):
+    """The regularised energy, and the field of its flow."""
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(SAMPLES, 4, 4, 1)))
+    spread = {} if mesh is None else {"mesh": mesh, "partition": model.partition("heads")}
+    risk = flow.empirical_risk(
+        model.apply, images, jnp.arange(SAMPLES) % 2, loss="cross_entropy", chunk=chunk, **spread
+    )
+    return flow.energy(risk, model.decay_scales, weight_decay=0.01)
+
+
+@jax.jit
+def derivatives(energy, theta):
+    """Energy, gradient, and a Hessian product."""
+    value, gradient = jax.value_and_grad(energy)(theta)
+    tangent = jax.tree.map(jnp.cos, theta)
+    product = jax.jvp(jax.grad(energy), (theta,), (tangent,))[1]
+    return {"energy": value, "gradient": gradient, "product": product}
+
+
+def flowing(model, energy, theta):
+    """The record of a flow, with an event asked after every step."""
+    field = flow.gradient_field(energy, model.time_scales)
+    stop = {"low": flow.gradient_below(field, 1e-6)}
+    return flow.gradient_flow(field, theta, TIMES, observe=energy, stop=stop)
+
+
+def apart(found, expected):
+    """The largest difference of two trees, relative to the largest entry."""
+    whole = jax.tree.map(lambda leaf: multihost_utils.process_allgather(leaf, tiled=True), found)
+    gaps = [
+        np.max(np.abs(np.asarray(a) - np.asarray(b))) / np.max(np.abs(np.asarray(b)))
+        for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(expected), strict=True)
+    ]
+    return float(max(gaps))
+
+
+def solve_collectives():
+    """What the solves on several devices communicate, one list for each of them."""
+    programs = [path.read_text() for path in Path(DUMP).glob("*after_optimizations.txt")]
+    found = [sorted(set(COLLECTIVES.findall(text))) for text in programs]
+    return [names for names in found if names]
+
+
+def main():
+    """Everything on one device and on all of them."""
+    jax.config.update("jax_enable_x64", True)
+    if PROCESS:
+        jax.distributed.initialize(PROCESS[0], *map(int, PROCESS[1:]))
+    mesh = devices.mesh(data=2, heads=4)
+    alone = regression()
+    start = alone.init(jax.random.key(0), width=WIDTH)
+    expected = derivatives(energy(alone), start)
+    said = {"devices": jax.device_count()}
+    for name, chunks in (("whole", (None, None)), ("chunks", (3, 1))):
+        model = regression("heads", chunks[1])
+        theta = devices.spread(start, mesh, model.partition("heads"))
+        spread = energy(model, mesh, chunks[0])
+        found = derivatives(spread, theta)
+        said[name] = {key: apart(value, expected[key]) for key, value in found.items()}
+        if PROCESS:
+            break
+        if name == "whole":
+            compiled = jax.jit(lambda e, at: jax.grad(e)(at)).lower(spread, theta).compile()
+            said["gradient"] = COLLECTIVES.findall(compiled.as_text())
+            one, all_of_them = flowing(alone, energy(alone), start), flowing(model, spread, theta)
+            said["flow"] = apart(all_of_them.theta, one.theta)
+            said["statistics"] = [one.statistics, all_of_them.statistics]
+            said["solve"] = solve_collectives()
+    print(json.dumps(said))
+
+
+if __name__ == "__main__":
+    main()
