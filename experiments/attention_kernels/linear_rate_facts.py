@@ -12,7 +12,7 @@ from experiments.global_convergence import verdicts
 from experiments.global_convergence.verdicts import Check
 
 AXES = ("samples", "dim", "heads")
-TRAINED = ("value", "all")
+TRAINED = ("value", "all", "sufficient")
 KERNELS = ("softmax", "gaussian")
 SMALL = 1e-6
 """A loss, relative to the first, that counts as fitted."""
@@ -22,7 +22,7 @@ class Facts(NamedTuple):
     """Counts and extremes over all sizes, kernels and seeds.
 
     Attributes:
-        runs: Runs of W^V alone, and of all three.
+        runs: Runs of W^V alone, of all three, and of all three from starts that pass the ball test.
         iterates: Iterates that were checked, of each.
         violations: Those above their bound, of each.
         refused: Steps that broke the descent inequality, of each.
@@ -31,7 +31,11 @@ class Facts(NamedTuple):
         deficient: Runs at or beyond HD = Nn whose B has no full row rank.
         fitted: Runs below HD = Nn whose risk fell below what no W^V can fit.
         below: Runs below the threshold.
-        kept: Share of the runs of all three, HD >= Nn, whose sigma(B) stayed above half.
+        passed: Runs whose start passes the ball test, of each.
+        excess: Iterates of those above (1 - eta mu_eff)^t f_0, of each.
+        contradicted: How often a test that passes was wrong, in place or in risk, of each.
+        used: The largest share of the radius that a run went whose start passes.
+        kept: Share of the runs of all three from random starts whose sigma(B) stayed above half.
         unbroken: Runs of all three in which every step kept the descent inequality.
         small: By HD/(Nn) >= 1, the share of runs of W^V alone that ended below SMALL.
     """
@@ -45,21 +49,39 @@ class Facts(NamedTuple):
     deficient: int
     fitted: int
     below: int
+    passed: dict[str, int]
+    excess: dict[str, int]
+    contradicted: dict[str, int]
+    used: float
     kept: dict[str, float]
     unbroken: int
     small: dict[float, float]
+
+
+def axes(arrays: dict[str, Any]) -> list[str]:
+    """What was scanned."""
+    return [axis for axis in AXES if axis in arrays[KERNELS[0]]]
 
 
 def cells(arrays: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """Every size once, with its kernel: the size in the middle stands in all three scans."""
     found = {}
     for kernel in KERNELS:
-        for axis in AXES:
+        for axis in axes(arrays):
             scan = arrays[kernel][axis]
             for i in range(len(scan["ratio"])):
                 cell = _at(scan, i)
                 found[kernel, tuple(cell["size"].tolist())] = cell
     return [(kernel, cell) for (kernel, _), cell in found.items()]
+
+
+def together(arrays: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Every size at which all three were trained, with its kernel."""
+    return [
+        (kernel, _at(arrays[kernel]["all"], i))
+        for kernel in KERNELS
+        for i in range(len(arrays[kernel]["all"]["ratio"]))
+    ]
 
 
 def _at(tree: Any, index: int) -> Any:
@@ -76,12 +98,7 @@ def facts(arrays: dict[str, Any]) -> Facts:
     )
     runs = {
         "value": [cell["value"] for _, cell in every],
-        "all": [
-            _at(arrays[kernel]["all"]["all"], i)
-            for kernel in KERNELS
-            for i in range(len(arrays[kernel]["all"]["ratio"]))
-        ],
-    }
+    } | {t: [cell[t] for _, cell in together(arrays)] for t in TRAINED[1:]}
     last = [cell["value"]["risks"][:, -1] for cell in narrow]
     return Facts(
         runs={t: sum(len(run["violations"]) for run in runs[t]) for t in TRAINED},
@@ -91,6 +108,14 @@ def facts(arrays: dict[str, Any]) -> Facts:
         },
         violations={t: int(sum(run["violations"].sum() for run in runs[t])) for t in TRAINED},
         refused={t: int(sum(run["refused"].sum() for run in runs[t])) for t in TRAINED},
+        passed={t: int(sum(run["passes"].sum() for run in runs[t])) for t in TRAINED},
+        excess={
+            t: int(sum(run["excess"][run["passes"]].sum() for run in runs[t])) for t in TRAINED
+        },
+        contradicted={t: int(sum(run["contradicted"].sum() for run in runs[t])) for t in TRAINED},
+        used=max(
+            float(np.max(run["used"][run["passes"]], initial=0)) for run in runs["sufficient"]
+        ),
         slower=float(np.nanmax(quotients)),
         faster={kernel: _faster(wide, kernel) for kernel in KERNELS},
         deficient=int(sum(np.sum(c["rank"] < c["rows"]) for _, c in wide)),
@@ -130,7 +155,21 @@ def outcome(found: Facts) -> list[Check]:
     return [
         at_most("iterates above the bound, W^V alone", found.violations["value"], 0),
         at_most("steps at 1/β that break the descent inequality", found.refused["value"], 0),
-        at_most("iterates above the bound of the path, all three", found.violations["all"], 0),
+        at_most(
+            "iterates above the bound of the path, all three",
+            found.violations["all"] + found.violations["sufficient"],
+            0,
+        ),
+        at_most(
+            "iterates above (1 − ημ_eff)^t f₀ where the ball test passes",
+            sum(found.excess.values()),
+            0,
+        ),
+        at_most(
+            "times a ball test that passes was wrong on a run",
+            sum(found.contradicted.values()),
+            0,
+        ),
         at_most("largest predicted over observed rate", found.slower, 1.0 + 1e-9),
         at_most("runs with HD ≥ Nn and B not of full row rank", found.deficient, 0),
         at_most("runs with HD < Nn that fit what W^V cannot", found.fitted, 0),

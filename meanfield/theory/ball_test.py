@@ -28,6 +28,7 @@ from jaxtyping import Array, Float
 from meanfield.theory.attention_layer import (
     AttentionLayer,
     Kernel,
+    attention_features,
     check_layer,
     risk_share,
     trained_names,
@@ -101,7 +102,8 @@ def ball_test(
     lipschitz = lipschitz_of(kernel)
     check_layer(layer, inputs, targets)
     share = risk_share(inputs, average=average)
-    found = layer_norms(kernel, layer, inputs, targets)
+    features = attention_features(kernel, layer, inputs)
+    found = layer_norms(features, layer, inputs, targets)
     return norms_test(found, lipschitz, share=share, moving=len(names) > 1)
 
 

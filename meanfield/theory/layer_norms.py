@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Float
 
-from meanfield.theory.attention_layer import AttentionLayer, Kernel, attention_features
+from meanfield.theory.attention_layer import AttentionLayer
 
 
 class LayerNorms(NamedTuple):
@@ -41,23 +41,23 @@ class LayerNorms(NamedTuple):
 
 
 def layer_norms(
-    kernel: Kernel, layer: AttentionLayer, inputs: Array, targets: Array, /
+    features: Array, layer: AttentionLayer, inputs: Array, targets: Array, /
 ) -> LayerNorms:
     """What the test reads of a layer.
 
     Args:
-        kernel: From queries and keys to weights.
+        features: B = :func:`attention_features` of the layer and the samples.
         layer: Parameters.
         inputs: The samples X_i.
         targets: The targets y_i.
 
     >>> layer = AttentionLayer(*[np.ones((1, 1, 1))] * 4)
-    >>> float(layer_norms(lambda q, k: q @ k.T, layer, *[np.full((1, 1, 1), 2.0)] * 2).inputs[0])
+    >>> float(layer_norms(np.ones((1, 1, 1)), layer, *[np.full((1, 1, 1), 2.0)] * 2).inputs[0])
     2.0
     """
     # Features in their own precision, which says what of them is round-off; all else in float64,
     # because radii are searched over hundreds of octaves.
-    found = np.asarray(attention_features(kernel, layer, inputs))
+    found = np.asarray(features)
     query, key, value, output = (np.asarray(leaf, np.float64) for leaf in layer)
     tokens, wanted = np.asarray(inputs, np.float64), np.asarray(targets, np.float64)
     projected = [np.einsum("bnd,mdk->bmnk", tokens, weights) for weights in (query, key)]

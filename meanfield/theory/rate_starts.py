@@ -24,7 +24,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from meanfield.checks import count, positive
-from meanfield.theory.attention_layer import AttentionLayer, Kernel, check_layer, risk_share
+from meanfield.theory.attention_layer import (
+    AttentionLayer,
+    Kernel,
+    attention_features,
+    check_layer,
+    risk_share,
+)
 from meanfield.theory.ball_test import BallTest, ball_test, norms_test
 from meanfield.theory.kernel_lipschitz import lipschitz_of
 from meanfield.theory.layer_norms import first_heads, layer_norms
@@ -162,7 +168,7 @@ def smallest_heads(
     count("most", most, least=least)
     layer = start(key, most, dim, count("head_dim", head_dim), targets.shape[-1])
     check_layer(layer, inputs, targets)
-    norms = layer_norms(kernel, layer, inputs, targets)
+    norms = layer_norms(attention_features(kernel, layer, inputs), layer, inputs, targets)
     share = risk_share(inputs, average=average)
     tries = []
     for heads in range(least, most + 1):
