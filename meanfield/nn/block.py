@@ -114,14 +114,19 @@ def chunked_mean(
 
     @jax.checkpoint
     def summed(tokens: Tokens, some: PyTree) -> Tokens:
-        return leading_axis(some) * a_block.mean(tokens, some, mask)
+        # Many chunks of numbers with few digits add up to none.
+        wide = jnp.promote_types(tokens.dtype, jnp.float32)
+        return leading_axis(some) * a_block.mean(tokens, some, mask).astype(wide)
 
     def add(total: Tokens, some: PyTree) -> tuple[Tokens, None]:
         return total + summed(tokens, some), None
 
     whole = width // chunk * chunk
     chunks = jax.tree.map(lambda p: p[:whole].reshape(-1, chunk, *p.shape[1:]), particles)
-    total = jax.lax.scan(add, zeros(jax.eval_shape(lambda t: t, tokens)), chunks)[0]
+    start = zeros(
+        jax.eval_shape(lambda t, c: summed(t, jax.tree.map(lambda p: p[0], c)), tokens, chunks)
+    )
+    total = jax.lax.scan(add, start, chunks)[0]
     if whole < width:
         total = total + summed(tokens, jax.tree.map(lambda p: p[whole:], particles))
     return total / width

@@ -11,7 +11,8 @@ A kernel is a function ``(queries [n k], keys [n k], mask=None) -> weights [n n]
 have weight 0, and a row whose keys are all masked is 0 everywhere.
 
 One trap: ``jax.nn.dot_product_attention`` computes the softmax of float64 inputs in float32 and
-does not say so; these kernels work in the dtype of their inputs.
+does not say so; these kernels work in the dtype of their inputs, or in float32 if that has fewer
+digits, and give weights of the dtype of their inputs.
 
 References:
     Song et al. 2024, arXiv 2411.07538 (softmax and Gaussian kernels).
@@ -53,8 +54,8 @@ def softmax(scale: float | None = None) -> Kernel:
     def weights(
         queries: Float[Array, "n k"], keys: Float[Array, "n k"], mask: Mask | None = None
     ) -> Weights:
-        logits = _scale(scale, queries) * (queries @ keys.T)
-        return _normalised_exponential(logits, _pairs(mask, queries))
+        logits = _scale(scale, queries) * _products(queries, keys)
+        return _normalised_exponential(logits, _pairs(mask, queries)).astype(queries.dtype)
 
     return weights
 
@@ -90,13 +91,15 @@ def gaussian(
     ) -> Weights:
         factor = 2 * bandwidth * _scale(scale, queries)
         pairs = _pairs(mask, queries)
-        key_norms = jnp.sum(keys**2, axis=-1)[None, :] / 2
-        logits = queries @ keys.T - jnp.broadcast_to(key_norms, (len(queries), len(keys)))
+        products = _products(queries, keys)
+        key_norms = jnp.sum(keys.astype(products.dtype) ** 2, axis=-1)[None, :] / 2
+        logits = products - jnp.broadcast_to(key_norms, (len(queries), len(keys)))
         if normalize:
-            return _normalised_exponential(factor * logits, pairs)
+            return _normalised_exponential(factor * logits, pairs).astype(queries.dtype)
         # The square is expanded: round-off lets a weight exceed 1 by a few float32 epsilons of q^2.
-        query_norms = jnp.sum(queries**2, axis=-1)[:, None] / 2
+        query_norms = jnp.sum(queries.astype(products.dtype) ** 2, axis=-1)[:, None] / 2
         kernel = jnp.exp(factor * (logits - jnp.broadcast_to(query_norms, logits.shape)))
+        kernel = kernel.astype(queries.dtype)
         return kernel if pairs is None else jnp.where(pairs, kernel, 0)
 
     return weights
@@ -122,7 +125,7 @@ def linear(scale: float | None = None) -> Kernel:
     def weights(
         queries: Float[Array, "n k"], keys: Float[Array, "n k"], mask: Mask | None = None
     ) -> Weights:
-        products = _scale(scale, queries) * (queries @ keys.T)
+        products = (_scale(scale, queries) * _products(queries, keys)).astype(queries.dtype)
         pairs = _pairs(mask, queries)
         return products if pairs is None else jnp.where(pairs, products, 0)
 
@@ -148,6 +151,12 @@ def _check_scale(scale: float | None) -> None:
 
 def _scale(scale: float | None, queries: Float[Array, "n k"]) -> float:
     return queries.shape[-1] ** -0.5 if scale is None else scale
+
+
+def _products(queries: Float[Array, "n k"], keys: Float[Array, "n k"]) -> Float[Array, "n n"]:
+    # Sixteen bits do for the factors, but not for what an exponential is taken of.
+    wide = jnp.promote_types(queries.dtype, jnp.float32)
+    return jnp.matmul(queries, keys.T, preferred_element_type=wide)
 
 
 def _pairs(mask: Mask | None, queries: Float[Array, "n k"]) -> Bool[Array, "n n"] | None:

@@ -21,10 +21,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from meanfield import devices
-from meanfield.checks import count, non_negative
+from meanfield.checks import choice, count, non_negative
 from meanfield.nn import inits
 from meanfield.nn.block import Block, check_particles, chunked_mean
 from meanfield.nn.scaling import Scaling, mean_field
@@ -33,6 +34,8 @@ from meanfield.tree import leading_axis
 
 Particles = tuple[Any, ...]
 """One tree of particles per block, each with leading axes [l, m]."""
+PRECISIONS = ("bfloat16", "float32", "float64")
+"""Precisions in which half-steps may compute."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +50,7 @@ class Network:
         remat: Whether the backward pass recomputes each layer.
         chunk: Particles of a half-step handled at once; chosen from shapes and device if None.
         axis: Mesh axis over which particles are spread, inside ``jax.shard_map``; none if None.
+        compute: Precision of the half-steps; that of the particles if None.
     """
 
     blocks: tuple[Block, ...]
@@ -56,6 +60,7 @@ class Network:
     remat: bool
     chunk: int | None
     axis: str | None
+    compute: Any
 
     def init(
         self, key: Any, *, width: int | Sequence[int], coupling: str = "independent"
@@ -150,14 +155,22 @@ class Network:
             read = []
             for step, block, tree in zip(steps, self.blocks, at_depth, strict=True):
                 read.append(factor * tokens)
-                mine = read[-1] if self.axis is None else devices.varying(read[-1], self.axis)
-                update = step * chunked_mean(block, mine, tree, mask, chunk=self.chunk)
-                tokens += update if self.axis is None else jax.lax.psum(update, self.axis)
+                tokens = tokens + self._sum(block, step, read[-1], tree, mask)
             # What is not kept must not be stacked: a gradient would hold it.
             return tokens, tuple(read) if keep else ()
 
         body = jax.checkpoint(layer) if self.remat else layer
         return jax.lax.scan(body, tokens, particles)
+
+    def _sum(self, block: Block, step: Any, tokens: Tokens, tree: Any, mask: Mask | None) -> Tokens:
+        """``step`` times the block's mean, on all devices that hold a share of its particles."""
+        dtype = tokens.dtype
+        if self.axis is not None:
+            tokens = devices.varying(tokens, self.axis)
+        if self.compute is not None:
+            tokens, tree = jax.tree.map(lambda leaf: leaf.astype(self.compute), (tokens, tree))
+        update = step * chunked_mean(block, tokens, tree, mask, chunk=self.chunk).astype(dtype)
+        return update if self.axis is None else jax.lax.psum(update, self.axis)
 
 
 def network(
@@ -169,6 +182,7 @@ def network(
     remat: bool = False,
     chunk: int | None = None,
     axis: str | None = None,
+    compute: str | None = None,
 ) -> Network:
     """A residual network of any half-steps.
 
@@ -183,10 +197,13 @@ def network(
             width. If None, all, or as many as keep their largest array in fast memory.
         axis: Mesh axis over which particles are spread (:mod:`meanfield.devices`): each device then
             holds an equal share of every half-step's particles. None for one device.
+        compute: Precision in which half-steps compute: ``"bfloat16"`` with parameters, tokens
+            between half-steps, attention weights and sums over chunks and devices in float32. None
+            for the precision of the parameters, float32 or float64.
 
     Raises:
-        ValueError: If ``depth`` or ``chunk`` is not a positive integer, ``blocks`` is empty, or a
-            kappa is negative.
+        ValueError: If ``depth`` or ``chunk`` is not a positive integer, ``blocks`` is empty, a
+            kappa is negative, or ``compute`` is unknown.
 
     References:
         Gao et al. 2024, arXiv 2410.23610 (half-steps: our reading of the paper).
@@ -209,4 +226,5 @@ def network(
         remat=remat,
         chunk=None if chunk is None else count("chunk", chunk),
         axis=axis,
+        compute=None if compute is None else jnp.dtype(choice("compute", compute, PRECISIONS)),
     )

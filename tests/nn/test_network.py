@@ -154,6 +154,8 @@ def test_kappa_zero_is_the_identity():
         ({"blocks": ()}, "blocks must hold at least one half-step, got none"),
         ({"depth": 0}, "depth must be an integer >= 1, got 0"),
         ({"depth": -2}, "depth must be an integer >= 1, got -2"),
+        ({"compute": "float16"}, "compute must be one of .*bfloat16"),
+        ({"chunk": 0}, "chunk must be an integer >= 1, got 0"),
         ({"kappa": (1.0,)}, "kappa must be one number or 2, got 1"),
         ({"kappa": -1.0}, "kappa must be .*>= 0, got -1.0"),
         ({"kappa": (1.0, np.nan)}, "kappa must be .*>= 0, got nan"),
@@ -192,3 +194,29 @@ def test_refused_particles():
         network.apply((heads._replace(query=jnp.ones((DEPTH, HEADS, DIM, 3))), neurons), tokens)
     with pytest.raises(ValueError, match="coupling must be one of .*did you mean 'path'"):
         network.init(KEY, width=2, coupling="paths")
+
+
+@pytest.mark.parametrize("kernel", [nn.softmax(), nn.gaussian(), nn.gaussian(normalize=True)])
+def test_sixteen_bits(kernel):
+    """Theorem: rounding to 8 bits moves tokens and gradients by a few times 2^-8, no more."""
+    tokens, particles = jax.tree.map(
+        lambda leaf: leaf.astype(jnp.float32), tokens_and_particles(size=0.6)
+    )
+    blocks = (nn.attention(dim=DIM, head_dim=2, kernel=kernel), nn.mlp(dim=DIM))
+
+    def everything(compute, chunk=5):
+        net = nn.network(blocks, depth=DEPTH, compute=compute, chunk=chunk)
+
+        def risk(particles):
+            return jnp.sum(net.apply(particles, tokens) ** 2)
+
+        return net.apply(particles, tokens), jax.grad(risk)(particles)
+
+    exact = everything(None)
+    same = everything("float32")
+    jax.tree.map(np.testing.assert_array_equal, same, exact)
+    for found in (everything("bfloat16"), everything("bfloat16", chunk=2)):
+        for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(exact), strict=True):
+            assert one.dtype == np.float32
+            gap = float(jnp.linalg.norm(one - other) / jnp.linalg.norm(other))
+            assert 1e-5 < gap < 4 * 2**-8
