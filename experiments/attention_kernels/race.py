@@ -9,6 +9,7 @@ One trap: the validation part is taken out of the training samples and never out
 the learning rate and the time to stop are chosen on it.
 """
 
+import jax
 import numpy as np
 
 from experiments._together import side_by_side
@@ -43,14 +44,19 @@ def curves(config: Training, task: Task, *, progress: bool) -> dict[str, np.ndar
         ValueError: If the training samples are too few for a batch and a validation part.
     """
     apart, valid = validated(config, task)
+    models = {kernel: model_of(config, task.embedding, kernel) for kernel in KERNELS}
+    racing = tuple(range(1, config.seeds + 1))
+    # One program for all: they do not depend on the kernel, and taking them apart on the host
+    # compiles nothing.
+    drawn = jax.device_get(initial(config, models["softmax"], seeds=(race_ladder.SEED, *racing)))
+    aside = jax.tree.map(lambda leaf: leaf[0], drawn)
+    start = jax.tree.map(lambda leaf: leaf[1:], drawn)
 
     def train(kernel: str) -> dict[str, np.ndarray]:
-        model = model_of(config, task.embedding, kernel)
-        label = kernel if progress else None
+        model, label = models[kernel], kernel if progress else None
         ladder = label and f"{kernel}, learning rates"
-        found = race_ladder.choice(config, apart, model, valid, label=ladder)
-        lanes = Lanes(tuple(range(1, config.seeds + 1)), (found.factor,) * config.seeds)
-        start = initial(config, model)
+        found = race_ladder.choice(config, apart, model, aside, valid, label=ladder)
+        lanes = Lanes(racing, (found.factor,) * config.seeds)
         rows = stage(config, apart, model, start, label=label, lanes=lanes, samples=True)[1]
         rate = np.asarray(config.learning_rate * found.factor)
         return rows | {"rates": rate, "rung_losses": found.losses}

@@ -10,9 +10,10 @@ too high; and a rate at an edge of the ladder says that the ladder is too short.
 import dataclasses
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
-from experiments.attention_kernels.training import Lanes, Task, Training, initial, stage
+from experiments.attention_kernels.training import Lanes, Task, Training, stage
 
 SEED = 0
 """The seed of the ladder; those of the race begin at 1."""
@@ -34,6 +35,7 @@ def choice(
     config: Training,
     task: Task,
     model: Any,
+    start: Any,
     valid: tuple[np.ndarray, np.ndarray],
     /,
     *,
@@ -45,6 +47,7 @@ def choice(
         config: The training.
         task: What to train on; its test part is not looked at.
         model: The model.
+        start: Initial parameters of one seed that does not race, on the host.
         valid: Samples and labels to choose on.
         label: What the progress bar is called; no bar if None.
     """
@@ -57,8 +60,8 @@ def choice(
     short = dataclasses.replace(config, seeds=rungs, steps=steps, saves=3)
     aside = Task(task.embedding, task.x_train, task.y_train, *valid)
     lanes = Lanes((SEED,) * rungs, config.ladder)
-    start = initial(short, model, seeds=lanes.seeds)
-    _, found = stage(short, aside, model, start, label=label, lanes=lanes)
+    alike = jax.tree.map(lambda leaf: np.stack([leaf] * rungs), start)
+    _, found = stage(short, aside, model, alike, label=label, lanes=lanes)
     losses = np.where(np.isfinite(found["accuracy"][:, -1]), found["test_loss"][:, -1], np.nan)
     best = int(np.argmin(np.where(np.isfinite(losses), losses, np.inf)))
     return Choice(config.ladder[best], losses)

@@ -128,11 +128,12 @@ def test_the_ladder_chooses_on_samples_that_nothing_else_holds():
     x, y = rng.normal(size=(8, 2)), rng.integers(0, 2, 8)
     model = Steep()
     task = training.Task(NO_TOKENS, x[:5], y[:5], x, y)
-    found = race_ladder.choice(config, task, model, (x[5:], y[5:]), label=None)
+    start = np.asarray(model.init(jax.random.key(race_ladder.SEED), width=(2, 128)))
+    found = race_ladder.choice(config, task, model, start, (x[5:], y[5:]), label=None)
     order = np.random.default_rng(race_ladder.SEED)
     chosen = np.concatenate([order.permutation(5) for _ in range(2)])[:8].reshape(4, 2)
     for factor, loss in zip(config.ladder[:2], found.losses[:2], strict=True):
-        weights = np.asarray(model.init(jax.random.key(race_ladder.SEED), width=(2, 128)))
+        weights = start
         for rows in chosen:
             odds = np.exp(x[rows] @ weights**3)
             gradient = x[rows].T @ (odds / odds.sum(1, keepdims=True) - np.eye(2)[y[rows]]) / 2
