@@ -152,13 +152,13 @@ def against(facts: Facts, baseline: tuple[str, float], names: tuple[str, str]) -
 
 def points(value: Interval) -> str:
     """A difference in points with its interval, in words."""
-    mean, low, high = (100 * part for part in value)
+    mean, low, high = (100 * min(max(part, -1.0), 1.0) for part in value)
     return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
 def percent(value: Interval) -> str:
     """An accuracy in percent with its interval, in words."""
-    mean, low, high = (100 * part for part in value)
+    mean, low, high = (100 * min(max(part, 0.0), 1.0) for part in value)
     return f"{mean:.1f} [{low:.1f}, {high:.1f}]"
 
 

@@ -22,20 +22,30 @@ BOTH = (NAMES["softmax"], NAMES["gaussian"])
 
 
 def draw(arrays: dict[str, Any], path: Path, *, baseline: tuple[str, float]) -> None:
-    """Writes test accuracy, test loss and training loss against epochs."""
-    figure, (accuracy, test, train) = plots.panels(columns=3, width=4.0, height=3.2)
-    accuracy.axhline(50, color="#8a8a8a", linewidth=0.9, linestyle=":", label="chance")
+    """Writes training loss, test loss and test accuracy against epochs."""
+    figure, (train, test, accuracy) = plots.panels(columns=3, width=4.0, height=3.2)
     said, value = baseline
+    accuracy.axhline(50, color="#8a8a8a", linewidth=0.9, linestyle=":", label="chance")
     accuracy.axhline(100 * value, color="#8a8a8a", linewidth=0.9, linestyle="--", label=said)
-    drawn = ((accuracy, 100 * arrays["accuracy"]), (test, arrays["test_loss"]))
-    for ax, values in (*drawn, (train, arrays["train_loss"])):
+    for ax, name, scale in (
+        (train, "train_loss", 1), (test, "test_loss", 1), (accuracy, "accuracy", 100),
+    ):  # fmt: skip
         for index, kernel in enumerate(KERNELS):
             plots.draw_curves(
-                *(ax, arrays["epochs"], values[index]), label=NAMES[kernel], color=COLORS[kernel]
+                *(ax, arrays["epochs"], scale * arrays[name][index]),
+                label=NAMES[kernel],
+                color=COLORS[kernel],
             )
+    for ax, name in ((train, "train_loss"), (test, "test_loss")):
+        ax.set(xlabel="epochs", ylabel=name.replace("train_", "training ").replace("_", " "))
+        finite = arrays[name][np.isfinite(arrays[name])]
+        if finite.size:
+            ax.set_yscale("log")
+            ax.yaxis.set_major_formatter("{x:g}")
+            # Within a decade there may be no other tick; over several they would crowd.
+            narrow = finite.max() < 10 * finite.min()
+            ax.yaxis.set_minor_formatter("{x:g}" if narrow else "")
     accuracy.set(xlabel="epochs", ylabel="test accuracy (%)")
-    test.set(xlabel="epochs", ylabel="test loss", yscale="log")
-    train.set(xlabel="epochs", ylabel="training loss", yscale="log")
     plots.draw_legend(accuracy)
     plots.save_figure(figure, path)
 
@@ -143,14 +153,23 @@ def _ladder(arrays: dict[str, Any], config: Training) -> list[str]:
 
 def edges(arrays: dict[str, Any]) -> str:
     """Which kernels chose a rate at an edge of the ladder."""
-    rungs, said = arrays["rungs"], []
-    for name, rate in zip(BOTH, arrays["rates"], strict=True):
-        for word, edge in (("lower", rungs[0]), ("upper", rungs[-1])):
-            if np.isclose(rate, edge, rtol=1e-9):
-                said.append(f"{name} chose the rate at the {word} edge of its ladder")
+    rungs = arrays["rungs"]
+    at = {
+        word: [
+            name
+            for name, rate in zip(BOTH, arrays["rates"], strict=True)
+            if np.isclose(rate, edge, rtol=1e-9)
+        ]
+        for word, edge in (("lower", rungs[0]), ("upper", rungs[-1]))
+    }
+    said = [
+        f"{' and '.join(names)} chose the rate at the {word} edge of the ladder"
+        for word, names in at.items()
+        if names
+    ]
     if not said:
-        return "Neither kernel chose a rate at an edge of its ladder."
-    return f"{' and '.join(said)}: a rate beyond may do better."
+        return "Neither kernel chose a rate at an edge of the ladder."
+    return f"At an edge: {', '.join(said)}; a rate beyond may do better."
 
 
 def _model(config: Training) -> str:

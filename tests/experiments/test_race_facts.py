@@ -121,5 +121,8 @@ def test_a_run_that_was_never_finite_is_reported(tmp_path):
     assert said in race_report.summary(arrays, found, baseline=BASELINE)
     assert "nan" not in page.lower()
     assert "| Gaussian | 0.700 | diverged | 0.3 |" in page
-    assert "softmax chose the rate at the upper edge of its ladder and Gaussian" in page
+    assert (
+        "At an edge: softmax and Gaussian chose the rate at the upper edge of the ladder; a" in page
+    )
+    arrays |= {name: np.full((2, 4, 9), np.nan) for name in ("train_loss", "test_loss")}
     race_report.draw(arrays, tmp_path / "curves.png", baseline=BASELINE)
