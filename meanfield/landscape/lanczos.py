@@ -100,9 +100,9 @@ def random_ritz_pairs(
         roots: Roots of the metric, 0 for numbers that do not move, nor does the start there.
         steps: Products, at most as many as numbers move.
 
-    >>> risk = jax.tree_util.Partial(lambda x: x[0] ** 2 + 9 * x[1] ** 2)
-    >>> roots = jnp.array([1.0, 0.0])
-    >>> random_ritz_pairs(jax.random.key(0), risk, jnp.ones(2), roots, steps=1).nodes.tolist()
+    >>> risk, roots = jax.tree_util.Partial(lambda x: x[0] ** 2 + x[1] ** 3), jnp.array([1.0, 0.0])
+    >>> found = random_ritz_pairs(jax.random.key(0), risk, jnp.ones(2), roots, steps=1)
+    >>> found.nodes.round(4).tolist()
     [2.0]
     """
     product, flat, restore = flat_product(risk, parameters, roots)
