@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from experiments import _report
-from experiments.attention_kernels import linear_rate_facts
+from experiments.attention_kernels import linear_rate_facts, linear_rate_tables
 from experiments.attention_kernels.linear_rate_facts import AXES, KERNELS, Facts
 from experiments.global_convergence import verdicts
 from meanfield import plots
@@ -129,9 +129,9 @@ def report(arrays: dict[str, Any], facts: Facts, config: Any) -> str:
             _report.figure("all.png", "As above, with the bound of the path, ∏ (1 − ημ_t)."),
             "## The ball test of every cell",
             _balls(facts),
-            _cells(arrays),
+            linear_rate_tables.cells(arrays),
             "## Starts that satisfy the conditions",
-            _starts(arrays, config),
+            linear_rate_tables.starts(arrays, config),
         ],
     )
 
@@ -153,9 +153,9 @@ def _counts(facts: Facts) -> str:
     value, every = facts.iterates["value"], facts.iterates["all"]
     return (
         f"Checked: {value:,} iterates of {facts.runs['value']} runs of W^V alone, {every:,} of "
-        f"{facts.runs['all']} runs of all three from random starts and as many "
-        f"from others, {facts.below} runs below the threshold. A bound "
-        "that holds may promise next to nothing within a run: the loss of W^V alone fell below "
+        f"{facts.runs['all']} runs of all three from random starts and as many from others, "
+        f"{facts.below} runs below the threshold. A bound that holds may promise next to "
+        "nothing within a run: the loss of W^V alone fell below "
         f"{linear_rate_facts.SMALL:g} of the first in "
         + ", ".join(f"{100 * share:.0f} % at HD/(Nn) = {at:g}" for at, share in facts.small.items())
         + "."
@@ -190,62 +190,6 @@ def _balls(facts: Facts) -> str:
         f"above the bound where the test passes: {sum(facts.excess.values())}; times it was wrong "
         f"otherwise: {sum(facts.contradicted.values()) - sum(facts.excess.values())}. Those runs "
         f"went at most {facts.used:.2g} of the radius far: the test is sufficient, not necessary."
-    )
-
-
-def _cells(arrays: dict[str, Any]) -> str:
-    listed = [(kernel, cell, "value") for kernel, cell in linear_rate_facts.cells(arrays)] + [
-        (kernel, cell, start)
-        for start in ("all", "sufficient")
-        for kernel, cell in linear_rate_facts.together(arrays)
-    ]
-    words = {"value": "W^V", "all": "all, random", "sufficient": "all, in the ball"}
-    rows = []
-    for kernel, cell, trained in listed:
-        run, seeds = cell[trained], len(cell[trained]["passes"])
-        out = np.sum(np.isfinite(run["firsts"]), axis=0)
-        observed = run["observed"][:, 0]
-        seen = observed[np.isfinite(observed)]
-        rows.append(
-            [
-                words[trained], kernel, *cell["size"].tolist(), f"{cell['ratio']:g}",
-                f"{run['passes'].sum()} of {seeds}", f"{np.median(run['margin']):.2g}",
-                f"{np.median(run['certified']):.2g}", f"{np.median(run['predicted']):.2g}",
-                f"{np.median(seen):.2g}" if len(seen) else "none", *out.tolist(),
-                int(run["excess"][run["passes"]].sum()),
-            ]
-        )  # fmt: skip
-    head = [
-        "trained", "kernel", "N", "D", "H", "HD/(Nn)", "ball test passes", "margin",
-        "rate of the ball", "rate of the path", "rate observed", "left the ball", "path too long",
-        "σ(B) below half", "above the bound",
-    ]  # fmt: skip
-    return (
-        "Medians over problems; rates per step. Of the last four columns the first three count "
-        "runs, whether their test passes or not, and the last iterates of runs whose test passes."
-        "\n\n" + _report.table(head, rows)
-    )
-
-
-def _starts(arrays: dict[str, Any], config: Any) -> str:
-    def said(heads: float, tried: float) -> str:
-        return f"none up to {tried:.0f}" if np.isnan(heads) else f"{heads:.0f}"
-
-    rows = []
-    for name, (rank, ball, tried, best, gain) in arrays["starts"].items():
-        samples, dim, scheme, kernel = name.split("; ")
-        least = -(-int(samples) * config.tokens // int(dim))
-        gains = "" if np.isnan(gain) else f"{gain:.3g}"
-        row = [samples, dim, scheme, kernel, gains, least]
-        rows.append([*row, said(rank, tried), said(ball, tried), f"{best:.3g}"])
-    head = [
-        "N", "D", "start", "kernel", "gain", "Nn/D", "smallest H of full rank",
-        "smallest H in the ball", "best margin",
-    ]  # fmt: skip
-    return (
-        f"n = {config.tokens}, one draw of the heads each, from H = Nn/D on. Silent starts have "
-        "W^V = 0 and W^O orthonormal times a gain; where the gain is chosen, it is as large as the "
-        "ball test asks.\n\n" + _report.table(head, rows)
     )
 
 

@@ -41,7 +41,7 @@ class LayerNorms(NamedTuple):
 
 
 def layer_norms(
-    features: Array, layer: AttentionLayer, inputs: Array, targets: Array, /
+    features: Array | np.ndarray, layer: AttentionLayer, inputs: Array, targets: Array, /
 ) -> LayerNorms:
     """What the test reads of a layer.
 

@@ -21,6 +21,12 @@ def test_a_sufficient_start_of_a_requested_size(name, sizes):
     assert layer.value.shape == (heads, dim, head_dim)
     assert found.passes
     assert found.margin >= 1.1 * (1 - 1e-9)
+    # That size is the threshold or beyond; left to itself the search finds the threshold.
+    smallest, passed = theory.sufficient_start(
+        KEY, KERNELS[name], inputs, targets, head_dim=head_dim
+    )
+    assert len(smallest.value) == -(-samples * tokens // dim)
+    assert passed.passes
     again = theory.ball_test(KERNELS[name], layer, inputs, targets)
     assert again == found
     features = theory.attention_features(KERNELS[name], layer, inputs)
