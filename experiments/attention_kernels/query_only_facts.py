@@ -107,7 +107,8 @@ def _cell(
     confidence: float,
 ) -> Cell:
     problems, nothing = len(won["softmax"]), rates.Share(np.nan, np.nan, np.nan)
-    lead, success = nothing, dict.fromkeys(KERNELS, nothing)
+    lead = nothing
+    success: dict[str, rates.Share] = dict.fromkeys(KERNELS, nothing)
     if problems >= 2:
         lead = rates.paired_difference(won["gaussian"], won["softmax"], confidence=confidence)
         success = {kernel: rates.success_share(won[kernel]) for kernel in KERNELS}

@@ -7,9 +7,8 @@ with decay scales from the scaling law (1/(L M) for mean-field particles). Risk 
 functions of theta alone that carry their data as leaves of a tree: new data or another lambda of
 the same shape compile nothing anew.
 
-One trap: a scan over data chunks stores every chunk for the backward pass unless the gradient is
-accumulated chunk by chunk, which is what this risk's differentiation rule does; its forward-mode
-derivative therefore costs a whole gradient.
+One trap: where samples are handled in chunks (:mod:`meanfield.flow.chunks`), the forward-mode
+derivative of a risk costs a whole gradient.
 
 References:
     Gao et al. 2024, arXiv 2410.23610 (R and Q).
@@ -28,6 +27,7 @@ from jaxtyping import Array, Float, PyTree
 
 from meanfield import devices
 from meanfield.checks import choice, count, finite, non_negative
+from meanfield.flow.chunks import chunked_sum
 from meanfield.notation import Risk, Scalar
 from meanfield.tree import broadcast_prefix, leading_axis, squared_norm
 from meanfield.working_set import fitting, largest_array
@@ -199,7 +199,7 @@ class _MeanLoss:
             outputs = jax.vmap(self.apply, in_axes=(None, 0))(theta, inputs)
             return jnp.sum(jax.vmap(self.loss)(outputs, targets)) / (shares * samples)
 
-        return _chunked(total, chunk, data, theta)
+        return chunked_sum(total, data, theta, chunk=chunk)
 
 
 @dataclass(frozen=True)
@@ -227,36 +227,3 @@ class _SpreadLoss:
         return jax.shard_map(mine, mesh=self.mesh, in_specs=specs, out_specs=PartitionSpec())(
             data, theta
         )
-
-
-def _chunked(total: Callable[..., Scalar], chunk: int, data: PyTree, theta: PyTree) -> Scalar:
-    if leading_axis(data) == chunk:
-        return total(theta, *data)
-
-    @jax.custom_jvp
-    def accumulated(theta: PyTree) -> Scalar:
-        return _over_chunks(total, chunk, data, theta)
-
-    @accumulated.defjvp
-    def _(primals: Any, tangents: Any) -> tuple[Scalar, Scalar]:
-        value, gradient = _over_chunks(jax.value_and_grad(total), chunk, data, *primals)
-        return value, devices.dot(gradient, tangents[0], value)
-
-    return accumulated(theta)
-
-
-def _over_chunks(function: Callable, chunk: int, data: PyTree, theta: PyTree) -> Any:
-    chunks, rest = divmod(leading_axis(data), chunk)
-    whole = jax.tree.map(
-        lambda leaf: leaf[: chunks * chunk].reshape(chunks, chunk, *leaf.shape[1:]), data
-    )
-
-    def add(total: Any, part: PyTree) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, total, function(theta, *part)), None
-
-    shapes = jax.eval_shape(function, theta, *jax.tree.map(lambda leaf: leaf[0], whole))
-    summed = jax.lax.scan(add, devices.zeros(shapes), whole)[0]
-    if not rest:
-        return summed
-    tail = jax.tree.map(lambda leaf: leaf[chunks * chunk :], data)
-    return jax.tree.map(jnp.add, summed, function(theta, *tail))

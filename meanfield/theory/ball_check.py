@@ -91,7 +91,9 @@ def ball_check(
     wrong = int(np.sum(broken)) + rate.violations if test.passes else 0
     firsts = [first_of(each) for each in (outside, long, thin)]
     used = float(moved.max() / test.radius) if test.radius > 0 else np.inf
-    return BallCheck(*firsts, rate, used, wrong, _statement(test, firsts, rate, used))
+    left, strayed, thinned = firsts
+    said = _statement(test, firsts, rate, used)
+    return BallCheck(left, strayed, thinned, rate, used, wrong, said)
 
 
 def _statement(test: BallTest, firsts: list[int | None], rate: RateCheck, used: float) -> str:

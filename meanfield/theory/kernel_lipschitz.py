@@ -24,6 +24,7 @@ References:
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -139,7 +140,7 @@ def lipschitz_of(kernel: Kernel, /) -> Lipschitz:
             f"kernel must carry its Lipschitz constant, got {kernel!r}: take SoftmaxKernel or "
             "GaussianKernel of meanfield.theory, or one with a method lipschitz(|Q|, |K|, n, k)"
         )
-    return found
+    return cast(Lipschitz, found)
 
 
 def _check(scale: float | None) -> None:
