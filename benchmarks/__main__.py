@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from meanfield import command
 
 BENCHMARKS: dict[str, str] = {
+    "attention": "benchmarks.attention",
     "distances": "benchmarks.distances",
     "integrators": "benchmarks.integrators",
     "landscape": "benchmarks.landscape",
