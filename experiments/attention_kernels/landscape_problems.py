@@ -140,7 +140,7 @@ def _pathfinder(config: Any, shared: dict[str, Any], source: Path | None) -> tup
             images=config.images, test_images=TESTED, size=config.size, dashes=config.dashes,
             spread=config.spread, **options,
         )  # fmt: skip
-        said = f"{images.name}; the distance of the dots alone is right in {100 * dots:.0f} %"
+        said = f"{images.name}; the displacement of the dots alone is right in {100 * dots:.0f} %"
     else:
         images = _some(source, config.images)
         side, used = images.x_train.shape[1], f"{len(images.y_train):,} and {len(images.y_test):,}"
