@@ -29,10 +29,14 @@ SYNTHETIC = {"length": 512, "reviews": 20_000, "test_reviews": 20_000}
 class Config(training.Training):
     """Byte-level reviews under both kernels."""
 
+    seeds: int = 5
+    """Independent initial parameters and orders of the data, each under both kernels."""
     learning_rate: float = 0.1
     """Greatest learning rate."""
     steps: int = 600
     """Steps of training."""
+    saves: int = 13
+    """Times at which losses and accuracies are measured, both ends included."""
     length: int = 96
     """Bytes of a review, and positions of the model."""
     longer: Literal["cut", "refuse"] = "cut"
