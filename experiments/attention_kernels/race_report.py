@@ -18,6 +18,8 @@ from meanfield import plots
 
 COLORS = {"softmax": "#31688e", "gaussian": "#d1495b"}
 NAMES = {"softmax": "softmax", "gaussian": "Gaussian"}
+TICKS = np.outer(10.0 ** np.arange(-6, 7), (1, 2, 5)).ravel()
+"""Round numbers for an axis of losses."""
 BOTH = (NAMES["softmax"], NAMES["gaussian"])
 
 
@@ -42,9 +44,11 @@ def draw(arrays: dict[str, Any], path: Path, *, baseline: tuple[str, float]) -> 
         if finite.size:
             ax.set_yscale("log")
             ax.yaxis.set_major_formatter("{x:g}")
-            # Within a decade there may be no other tick; over several they would crowd.
-            narrow = finite.max() < 10 * finite.min()
-            ax.yaxis.set_minor_formatter("{x:g}" if narrow else "")
+            ticks = TICKS[(finite.min() <= TICKS) & (finite.max() >= TICKS)]
+            # By itself a logarithmic axis has labels at the powers of ten alone, often only one.
+            if 2 <= len(ticks) <= 9:
+                ax.set_yticks(ticks)
+            ax.yaxis.set_minor_formatter("{x:g}" if len(ticks) < 2 else "")
     accuracy.set(xlabel="epochs", ylabel="test accuracy (%)")
     plots.draw_legend(accuracy)
     plots.save_figure(figure, path)
