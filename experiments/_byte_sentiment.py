@@ -7,7 +7,7 @@ is odd, so there is no draw. No review is drawn twice, so none is in both parts.
 of blame are equally many of each length: a review's length says nothing of its label.
 
 One trap: this is no natural language. It shows that a model trains, and how fast, not how well
-either kernel reads; its letters alone already tell the label of some 63 % of the reviews of 96
+either kernel reads; its letters alone already tell the label of some 64 % of the reviews of 96
 bytes (:func:`letter_accuracy`).
 """
 
@@ -48,7 +48,7 @@ def byte_sentiment(*, reviews: int, test_reviews: int, length: int, seed: int = 
             do not exist.
 
     >>> bytes(byte_sentiment(reviews=1, test_reviews=1, length=32).x_train[0, :7] - 1)
-    b'the cas'
+    b'this sc'
     """
     checks.count("length", length, least=LONGEST_CLAUSE)
     asked = checks.count("reviews", reviews) + checks.count("test_reviews", test_reviews)
@@ -64,7 +64,9 @@ def byte_sentiment(*, reviews: int, test_reviews: int, length: int, seed: int = 
     while len(labels) < asked:
         text, label = _review(rng, length)
         labels[text] = label
-    drawn = list(labels.items())
+    # The short ones are used up first: in this order the test part would hold longer reviews.
+    every = list(labels.items())
+    drawn = [every[int(place)] for place in rng.permutation(asked)]
     x = np.stack([ids(text, length) for text, _ in drawn])
     y = np.array([label for _, label in drawn], np.int32)
     name = f"synthetic byte sentiment ({reviews:,} training, {test_reviews:,} test reviews)"

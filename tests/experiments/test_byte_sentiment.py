@@ -50,9 +50,9 @@ def test_reviews_are_the_same_every_time(texts):
     np.testing.assert_array_equal(again.x_train, texts.x_train)
     assert again.checksums == texts.checksums
     few = byte_sentiment(reviews=2, test_reviews=1, length=64, seed=5)
-    assert words(few.x_train[0]) == "that humour felt clever."
+    assert words(few.x_train[0]) == "the music got not lovely."
     assert list(few.checksums.values()) == [
-        "b4de10404e93d5044600b339203d746e2065b26097c5f8cedbb650cff73b3cf4"
+        "e4e4f0e1998088b41255991564973082878d39eaf9971c5b05e4ef6a24be18a9"
     ]
     other = byte_sentiment(reviews=2, test_reviews=1, length=64, seed=6)
     assert list(other.checksums.values()) != list(few.checksums.values())
@@ -69,6 +69,16 @@ def test_length_tells_nothing(texts):
     error = np.sqrt(one.var() / len(one) + other.var() / len(other))
     assert error < 0.025 * lengths.std()
     assert abs(one.mean() - other.mean()) < 4 * error
+
+
+def test_all_parts_have_one_law(texts):
+    """Theorem: after a shuffle, shares of short reviews differ by chance only: 4 errors."""
+    short = [(part == ord(".") + 1).sum(axis=1) == 1 for part in (texts.x_train, texts.x_test)]
+    halves = (short[0][:4000], short[0][4000:], short[1])
+    for one, other in ((halves[0], halves[1]), (halves[1], halves[2])):
+        error = np.sqrt(one.var() / len(one) + other.var() / len(other))
+        assert error < 0.02
+        assert abs(one.mean() - other.mean()) < 4 * error
 
 
 def test_the_baseline_is_what_is_said(texts):
