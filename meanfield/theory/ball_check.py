@@ -89,11 +89,10 @@ def ball_check(
     thin = ~(sigma >= test.sigma / 2 * (1 - eps)) | (test.sigma == 0)
     broken = (outside | long | thin)[: rate.claimed]
     wrong = int(np.sum(broken)) + rate.violations if test.passes else 0
-    firsts = [first_of(each) for each in (outside, long, thin)]
+    left, strayed, thinned = (first_of(each) for each in (outside, long, thin))
     used = float(moved.max() / test.radius) if test.radius > 0 else np.inf
-    left, strayed, thinned = firsts
-    said = _statement(test, firsts, rate, used)
-    return BallCheck(left, strayed, thinned, rate, used, wrong, said)
+    told = _statement(test, [left, strayed, thinned], rate, used)
+    return BallCheck(left, strayed, thinned, rate, used, wrong, told)
 
 
 def _statement(test: BallTest, firsts: list[int | None], rate: RateCheck, used: float) -> str:

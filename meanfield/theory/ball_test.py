@@ -88,9 +88,10 @@ def ball_test(
     References:
         Song et al. 2024, arXiv 2411.07538.
 
-    >>> from meanfield.theory import SoftmaxKernel
-    >>> ones = AttentionLayer(*[np.ones((1, 1, 1))] * 4)
-    >>> ball_test(SoftmaxKernel(), ones, *[np.ones((1, 1, 1))] * 2).passes
+    >>> from meanfield import theory
+    ... import jax.numpy as jnp
+    >>> one = jnp.ones((1, 1, 1))
+    >>> ball_test(theory.SoftmaxKernel(), AttentionLayer(*[one] * 4), one, one).passes
     True
     """
     names = trained_names(trained)

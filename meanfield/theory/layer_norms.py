@@ -51,8 +51,9 @@ def layer_norms(
         inputs: The samples X_i.
         targets: The targets y_i.
 
-    >>> layer = AttentionLayer(*[np.ones((1, 1, 1))] * 4)
-    >>> float(layer_norms(np.ones((1, 1, 1)), layer, *[np.full((1, 1, 1), 2.0)] * 2).inputs[0])
+    >>> import jax.numpy as jnp
+    >>> one = jnp.ones((1, 1, 1))
+    >>> float(layer_norms(one, AttentionLayer(*[one] * 4), 2 * one, one).inputs[0])
     2.0
     """
     # Features in their own precision, which says what of them is round-off; all else in float64,
