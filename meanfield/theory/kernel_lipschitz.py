@@ -140,7 +140,7 @@ def lipschitz_of(kernel: Kernel, /) -> Lipschitz:
             f"kernel must carry its Lipschitz constant, got {kernel!r}: take SoftmaxKernel or "
             "GaussianKernel of meanfield.theory, or one with a method lipschitz(|Q|, |K|, n, k)"
         )
-    return cast(Lipschitz, found)
+    return found
 
 
 def _check(scale: float | None) -> None:
