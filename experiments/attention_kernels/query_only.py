@@ -55,8 +55,8 @@ class Config:
     scales: tuple[float, ...] = (0.3, 1.0, 3.0)
     """Standard deviations of W^Q and W^K, times the root of D."""
     families: tuple[str, ...] = ("middle", "origin", "teacher")
-    """Families of targets: middle (near the start of softmax at small scales, which favours it),
-    origin (near that of the Gaussian kernel at large ones), teacher (of each kernel in turn)."""
+    """Families of targets: middle (next to where softmax starts at small scales, so not neutral),
+    origin (where the Gaussian kernel starts at large ones), teacher (of each kernel in turn)."""
     distances: tuple[float, ...] = (0.1, 0.5, 1.0, 2.0)
     """Distances of targets from the middle, in units of the values' spread, or from the origin, in
     units of their size."""

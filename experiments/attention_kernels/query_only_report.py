@@ -30,13 +30,13 @@ ABOUT = {
     "middle": (
         "distance from the middle",
         "Targets about the middle of the values. Softmax starts there where scales are small, so "
-        "near targets are next to its start and not to that of the Gaussian kernel: this family "
-        "favours softmax.",
+        "near targets are next to its start and not to that of the Gaussian kernel: not a "
+        "neutral family, whatever comes of it.",
     ),
     "origin": (
         "distance from the origin",
         "Targets about the origin. The Gaussian kernel starts there where scales are large, and "
-        "rows of softmax cannot shrink: this family favours the Gaussian kernel.",
+        "rows of softmax cannot shrink: the counterpart of the middle, no more neutral.",
     ),
     "teacher": (
         "kernel of the teacher",
@@ -134,7 +134,7 @@ def _family(facts: Facts, family: str) -> list[str]:
     cells = [cell for cell in facts.cells if cell.family == family]
     wins = {
         kernel: ", ".join(
-            f"D = {cell.dim}, scale {cell.scale:g}, {_level(family, cell.level)}"
+            f"({cell.dim}, {cell.scale:g}, {_level(family, cell.level)})"
             for cell in cells
             if cell.winner == kernel
         )
@@ -148,7 +148,10 @@ def _family(facts: Facts, family: str) -> list[str]:
             "Success by kernel and the difference on the same problems, in percent; a star where "
             "the paired interval decides for one of the two.",
         ),
-        "\n".join(f"- {NAMES[kernel]} wins at: {wins[kernel] or 'no cell'}." for kernel in KERNELS),
+        "\n".join(
+            f"- {NAMES[kernel]} wins at (D, scale, level): {wins[kernel] or 'no cell'}."
+            for kernel in KERNELS
+        ),
     ]
     if family != "teacher":
         figure = _report.figure(

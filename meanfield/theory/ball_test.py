@@ -88,10 +88,10 @@ def ball_test(
     References:
         Song et al. 2024, arXiv 2411.07538.
 
-    >>> from meanfield import theory
-    ... import jax.numpy as jnp
+    >>> import jax.numpy as jnp
+    >>> from meanfield.theory import SoftmaxKernel
     >>> one = jnp.ones((1, 1, 1))
-    >>> ball_test(theory.SoftmaxKernel(), AttentionLayer(*[one] * 4), one, one).passes
+    >>> ball_test(SoftmaxKernel(), AttentionLayer(*[one] * 4), one, one).passes
     True
     """
     names = trained_names(trained)
