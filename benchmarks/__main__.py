@@ -16,6 +16,7 @@ BENCHMARKS: dict[str, str] = {
     "landscape": "benchmarks.landscape",
     "pathfinder": "benchmarks.pathfinder",
     "relatives": "benchmarks.relatives",
+    "width_scaling": "benchmarks.width_scaling",
 }
 
 

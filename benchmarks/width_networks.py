@@ -1,0 +1,155 @@
+r"""Gradients of a deep attention network by this library and by others, and what bounds them.
+
+    T  <-  T + (1/L) (1/M) sum_j f(T, theta_{l,j})        for l = 1..L,    loss (1/2B) sum_b |T_b -
+    Y_b|^2
+
+The matrix products of a gradient are counted as three times those of the forward pass: work that is
+done twice to save memory does not count as work.
+
+One trap: the fraction of a peak means something only if the peak was measured beside it, on the
+machine as busy as it was.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks import attention_peers
+from benchmarks.attention_peers import LINEN, OURS, TORCH, Contender, Peer, Problem, Shape
+from benchmarks.distance_timing import interleaved
+from meanfield import flow, nn
+
+SEED = 0
+
+
+class Peaks(NamedTuple):
+    """What the machine did in this run: matrix products, and reading and writing of memory."""
+
+    flops_per_second: float
+    bytes_per_second: float
+
+
+class Flow(NamedTuple):
+    """A solved gradient flow: gradients, and seconds of a second solve."""
+
+    gradients: int
+    seconds: float
+    processor_seconds: float
+
+
+def contenders(shape: Shape, depth: int, libraries: Sequence[str]) -> dict[str, Contender | str]:
+    """The gradient of one network by this library and others, or why one has none."""
+    given = attention_peers.problem(SEED, shape, "float32", depth=depth)
+    found: dict[str, Contender | str] = {
+        OURS: attention_peers.of_ours(network(shape, depth), given.heads, given)
+    }
+    step = 1 / (depth * shape.heads)
+    for library, peer in attention_peers.peers(shape, "float32").items():
+        if library in libraries:
+            found[library] = peer if isinstance(peer, str) else _deep(peer, step, given)
+    if TORCH in libraries:
+        found[TORCH] = attention_peers.torch_layers(given, residual=step)
+    return found
+
+
+def activations(shape: Shape, depth: int, scratch: dict[str, float]) -> dict[str, float]:
+    """Scratch bytes that as many samples again add to a gradient, here and in flax.linen."""
+    twice = shape._replace(batch=2 * shape.batch)
+    given = attention_peers.problem(SEED, twice, "float32", depth=depth)
+    linen: Any = attention_peers.peers(twice, "float32")[LINEN]
+    more = {
+        OURS: attention_peers.of_ours(network(twice, depth), given.heads, given),
+        LINEN: _deep(linen, 1 / (depth * shape.heads), given),
+    }
+    return {name: it.scratch_bytes - scratch[name] for name, it in more.items()}
+
+
+def network(shape: Shape, depth: int, *, axis: str | None = None) -> Callable[[Any, Any], Any]:
+    """This library's network, as a map of (heads, tokens of one sample)."""
+    block = nn.attention(dim=shape.dim, head_dim=shape.head_dim)
+    layers = nn.network((block,), depth=depth, axis=axis)
+    return lambda heads, tokens: layers.apply((heads,), tokens)
+
+
+def replicas(shape: Shape, depth: int, seeds: int) -> dict[str, Contender]:
+    """The gradients of one seed, and of several in one program."""
+    drawn = [
+        attention_peers.problem(SEED + seed, shape, "float32", depth=depth) for seed in range(seeds)
+    ]
+    risk = flow.empirical_risk(network(shape, depth), drawn[0].tokens, drawn[0].targets)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(each.heads for each in drawn))
+    one = attention_peers.compiled(attention_peers.risk_gradient, risk, drawn[0].heads)
+    several = attention_peers.compiled(
+        jax.vmap(attention_peers.risk_gradient, in_axes=(None, 0)), risk, stacked
+    )
+    return {"one": one, "several": several}
+
+
+def flowing(shape: Shape, depth: int, horizon: float) -> Flow:
+    """The gradient flow of the mean square error from its start to a horizon, solved twice."""
+    given = attention_peers.problem(SEED, shape, "float32", depth=depth)
+    risk = flow.empirical_risk(network(shape, depth), given.tokens, given.targets, loss=mean_square)
+    field = flow.gradient_field(risk, lambda heads: float(depth * shape.heads))
+    heads = jax.tree.map(jnp.asarray, given.heads)
+    record: Any = None
+
+    def solve() -> float:
+        nonlocal record
+        record = flow.gradient_flow(field, heads, [0.0, horizon], atol=1e-3)
+        return float(record.statistics["gradients"])
+
+    timing = interleaved({OURS: solve}, rounds=1, least_seconds=0.0, patience=0.0)[OURS]
+    return Flow(record.statistics["gradients"], timing.seconds, timing.processor_seconds)
+
+
+def mean_square(output: Any, target: Any) -> Any:
+    """Half the mean squared error of one sample, whose flow is no stiffer for more tokens."""
+    return jnp.mean((output - target) ** 2) / 2
+
+
+def finished(contender: Contender) -> float:
+    """Nothing, after the gradient is taken."""
+    contender.run()
+    return 0.0
+
+
+def products(shape: Shape, depth: int) -> float:
+    """Floating-point operations in the matrix products of one gradient, none done twice."""
+    rows, size = shape.batch * shape.tokens, shape.heads * shape.head_dim
+    projections = 4 * 2 * rows * shape.dim * size
+    mixing = 2 * 2 * rows * shape.tokens * size
+    return 3.0 * depth * (projections + mixing)
+
+
+def peaks(size: int) -> Peaks:
+    """The fastest matrix product of a size, and the fastest sweep through large arrays."""
+    square = jnp.ones((size, size), jnp.float32)
+    # Far larger than any cache; two arrays are read and one written.
+    long = jnp.ones(8 * size**2, jnp.float32)
+    matrix = attention_peers.compiled(jnp.dot, square, square)
+    sweep = attention_peers.compiled(lambda a, b: a + 0.5 * b, long, 2 * long)
+    timings = interleaved(
+        {
+            "matrix": functools.partial(finished, matrix),
+            "sweep": functools.partial(finished, sweep),
+        },
+        rounds=5,
+        least_seconds=0.0,
+        patience=math.inf,
+    )
+    fastest = {name: min(timing.samples) for name, timing in timings.items()}
+    return Peaks(2 * size**3 / fastest["matrix"], 3 * 4 * long.size / fastest["sweep"])
+
+
+def _deep(peer: Peer, step: float, given: Problem) -> Contender:
+    def apply(layers: Any, tokens: jax.Array) -> jax.Array:
+        def layer(tokens: jax.Array, parameters: Any) -> tuple[jax.Array, None]:
+            return tokens + step * peer.apply(parameters, tokens), None
+
+        return jax.lax.scan(layer, tokens, layers)[0]
+
+    return attention_peers.of_peer(apply, peer.parameters(given.heads), given)

@@ -1,0 +1,215 @@
+"""Time and memory of a gradient against heads, depth and tokens, side by side with other libraries.
+
+    time ~ heads^a,    scratch memory ~ heads^b        by least squares on logarithmic axes
+
+Matrix-product peak and memory bandwidth are measured in the same run; so are the cost of a unit of
+flow time, of seeds batched in one program, and of virtual devices.
+
+One trap: memory is what the compiled program says it allocates; PyTorch says nothing of the kind.
+"""
+
+import dataclasses
+import functools
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks import attention_peers, width_costs, width_networks, width_report
+from benchmarks.attention_peers import LINEN, OURS, Contender, Shape
+from benchmarks.attention_report import COLORS
+from benchmarks.distance_timing import interleaved
+from meanfield import checks, store
+from meanfield.command import Outcome
+
+SUMMARY = "Time and memory of a gradient against heads, depth and tokens, beside other libraries."
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Gradients of a deep attention network while one of its sizes grows."""
+
+    scans: tuple[str, ...] = ("heads", "depth", "tokens")
+    """What grows, among heads, depth and tokens; heads always do."""
+    libraries: tuple[str, ...] = tuple(name for name in COLORS if name != OURS)
+    """Other libraries; flax.linen is among them."""
+    heads: tuple[int, ...] = (4, 16, 64, 256, 512, 1024, 2048, 4096)
+    """Heads of a layer, in growing order."""
+    depths: tuple[int, ...] = (1, 2, 4, 8)
+    """Layers, in growing order."""
+    tokens: tuple[int, ...] = (16, 32, 64, 128, 256)
+    """Tokens of a sample, in growing order."""
+    fixed: tuple[int, int, int] = (64, 2, 64)
+    """Heads, layers and tokens where another of them grows."""
+    asymptotic: int = 256
+    """Heads from which on exponents are fitted."""
+    head_dim: int = 16
+    """Dimension of a head."""
+    dim: int = 64
+    """Dimension of a token."""
+    batch: int = 8
+    """Samples."""
+    rounds: int = 7
+    """Samples of each contender, taken in turns."""
+    least_seconds: float = 0.05
+    """Seconds that one sample fills, with as many calls as it takes."""
+    patience: float = 8.0
+    """Seconds for all samples of one contender; a slow one gets fewer, at least two."""
+    peak_size: int = 2048
+    """Rows of the matrices whose product is taken for the peak."""
+    flow_heads: tuple[int, ...] = (4, 64, 1024)
+    """Heads for which a gradient flow is solved; none of them for none."""
+    horizon: float = 10.0
+    """Time to which it is solved."""
+    seeds: int = 3
+    """Seeds batched in one program."""
+    seed_heads: tuple[int, ...] = (4, 64, 256)
+    """Heads for which they are."""
+    devices: int = 8
+    """Virtual devices: two along the samples, the others along the heads."""
+    device_heads: int = 256
+    """Heads that are spread over them."""
+
+    def __post_init__(self) -> None:
+        """Refuses what no run could have."""
+        for name in self.scans:
+            checks.choice("scan", name, width_report.SCANS)
+        if "heads" not in self.scans:
+            raise ValueError(f"scans must hold heads, got {self.scans}")
+        for name in self.libraries:
+            checks.choice("library", name, COLORS)
+        if LINEN not in self.libraries:
+            raise ValueError(f"libraries must hold {LINEN}, got {self.libraries}")
+        for what in ("heads", "depths", "tokens"):
+            numbers = getattr(self, what)
+            for number in numbers:
+                checks.count(what, number)
+            if list(numbers) != sorted(set(numbers)) or len(numbers) < 3:
+                raise ValueError(f"{what} must be at least three growing numbers, got {numbers}")
+        for what in ("head_dim", "dim", "batch", "peak_size", "asymptotic"):
+            checks.count(what, getattr(self, what))
+        if sum(heads >= self.asymptotic for heads in self.heads) < 3:
+            raise ValueError(
+                f"asymptotic must leave at least three heads to fit, got {self.asymptotic} beside "
+                f"heads {self.heads}"
+            )
+        checks.count("rounds", self.rounds, least=2)
+        checks.count("seeds", self.seeds, least=2)
+        checks.positive("horizon", self.horizon)
+        half = checks.count("devices", self.devices, least=2) // 2
+        if self.devices % 2 or self.device_heads % half or self.batch % 2:
+            raise ValueError(
+                f"devices must be even and half of them divide the heads, two the batch, got "
+                f"{self.devices} for {self.device_heads} heads and batch {self.batch}"
+            )
+
+
+PRESETS = {
+    "tiny": Config(
+        scans=("heads",), libraries=(LINEN,), heads=(1, 2, 4), fixed=(2, 1, 3), asymptotic=1,
+        head_dim=2, dim=4, batch=2, rounds=2, least_seconds=0.0, patience=0.0, peak_size=32,
+        flow_heads=(), seeds=2, seed_heads=(2,), devices=2, device_heads=2,
+    ),
+    "default": Config(),
+}  # fmt: skip
+
+
+class Row(NamedTuple):
+    """One contender on one network of a scan."""
+
+    scan: str
+    heads: int
+    depth: int
+    tokens: int
+    library: str
+    value: float
+    error: float
+    seconds: float
+    processor_seconds: float
+    quartiles: tuple[float, float]
+    samples: int
+    compile_seconds: float
+    scratch_bytes: float
+    argument_bytes: float
+    output_bytes: float
+    flops: float
+    left_out: str
+
+
+def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
+    """Scans heads, depth and tokens, then flows, seeds and devices; draws and reports."""
+    before = width_networks.peaks(config.peak_size)
+    rows: list[Row] = []
+    for scan, heads, depth, tokens in _networks(config):
+        before_it = [row for row in rows if (row.heads, row.depth, row.tokens)
+                     == (heads, depth, tokens)]  # fmt: skip
+        # One network is in every scan: what was measured of it once serves all of them.
+        found = [row._replace(scan=scan) for row in before_it] or _compared(
+            scan, width_costs.shape(config, heads, tokens), depth, config
+        )
+        rows += found
+        if progress and not before_it:
+            print("\n".join(width_report.line(row._asdict()) for row in found), flush=True)
+    after = width_networks.peaks(config.peak_size)
+    plain_rows = [row._asdict() for row in rows]
+    results: dict[str, Any] = {
+        # The better of before and after: what the machine can do.
+        "peaks": [max(pair) for pair in zip(before, after, strict=True)],
+        "rows": plain_rows,
+        "activations": width_costs.activations(config, plain_rows),
+        "flows": width_costs.flows(config),
+        "seeds": width_costs.seeds(config),
+        "devices": width_costs.devices(config),
+    }
+    results["fits"] = width_report.fits(
+        results["rows"], results["activations"], asymptotic=config.asymptotic
+    )
+    results["numbers"] = width_report.numbers(results)
+    with store.replacing(out_dir / "results.json") as path:
+        path.write_text(json.dumps(store.plain(results), indent=1) + "\n", encoding="utf-8")
+    width_report.draw(results, out_dir)
+    return Outcome(
+        arrays={name: np.array([getattr(row, name) for row in rows]) for name in Row._fields},
+        report=width_report.page(results, config),
+        summary=width_report.summary(results),
+        data_checksums={},
+        seeds=[width_networks.SEED],
+    )
+
+
+def _networks(config: Config) -> list[tuple[str, int, int, int]]:
+    heads, depth, tokens = config.fixed
+    scans = {
+        "heads": [(number, depth, tokens) for number in config.heads],
+        "depth": [(heads, number, tokens) for number in config.depths],
+        "tokens": [(heads, depth, number) for number in config.tokens],
+    }
+    return [(scan, *sizes) for scan in config.scans for sizes in scans[scan]]
+
+
+def _compared(scan: str, shape: Shape, depth: int, config: Config) -> list[Row]:
+    """The rows of one network, all contenders taken in turns."""
+    found = width_networks.contenders(shape, depth, config.libraries)
+    present = {name: it for name, it in found.items() if isinstance(it, Contender)}
+    values = {name: attention_peers.squared_norm(it.run()) for name, it in present.items()}
+    timings = interleaved(
+        {name: functools.partial(width_networks.finished, it) for name, it in present.items()},
+        rounds=config.rounds,
+        least_seconds=config.least_seconds,
+        patience=config.patience,
+    )
+    rows = []
+    for name, it in found.items():
+        numbers: list[Any] = [np.nan] * 4 + [(np.nan, np.nan), 0] + [np.nan] * 4
+        if isinstance(it, Contender):
+            error = abs(values[name] / values[LINEN] - 1)
+            timing, memory = timings[name], (it.scratch_bytes, it.argument_bytes, it.output_bytes)
+            low, high = np.quantile(timing.samples, [0.25, 0.75])
+            numbers = [values[name], error, timing.seconds, timing.processor_seconds,
+                       (float(low), float(high)), len(timing.samples), it.compile_seconds,
+                       *memory]  # fmt: skip
+        where = [scan, shape.heads, depth, shape.tokens, name]
+        flops = width_networks.products(shape, depth)
+        rows.append(Row(*[*where, *numbers, flops, it if isinstance(it, str) else ""]))
+    return rows
