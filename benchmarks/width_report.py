@@ -135,22 +135,19 @@ def summary(results: dict) -> str:
 
 
 def draw(results: dict, out_dir: Path) -> None:
-    """Writes ``scaling.png``: time above memory, one column for each scan."""
+    """Writes ``scaling.png``: time above memory, a column for each scan."""
     scans = [scan for scan in SCANS if any(row["scan"] == scan for row in results["rows"])]
     figure, axes = plots.panels(rows=2, columns=len(scans), width=3.6, height=2.9)
     for index, ax in enumerate(axes):
         scan, above = scans[index % len(scans)], index < len(scans)
-        for library, color in COLORS.items():
-            points = [
-                row
-                for row in results["rows"]
-                if (row["scan"], row["library"]) == (scan, library) and not row["left_out"]
-            ]
+        here = [r for r in results["rows"] if r["scan"] == scan and not r["left_out"]]
+        for library in dict.fromkeys(row["library"] for row in here):
+            points = [row for row in here if row["library"] == library]
             values = [row["seconds"] if above else memory(row) / 2**20 for row in points]
-            ours = library == OURS
+            width, order = (1.8, 3) if library == OURS else (1.0, 2)
             ax.plot(
-                [row[scan] for row in points], values, "o-", color=color, markersize=4,
-                linewidth=1.8 if ours else 1.0, zorder=3 if ours else 2, label=library,
+                [row[scan] for row in points], values, "o-", color=COLORS[library], markersize=4,
+                linewidth=width, zorder=order, label=library,
             )  # fmt: skip
         ax.set(xscale="log", yscale="log", xlabel=SCANS[scan],
                ylabel="seconds per gradient" if above else "memory, MiB")  # fmt: skip
