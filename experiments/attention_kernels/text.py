@@ -31,8 +31,10 @@ class Config(training.Training):
 
     seeds: int = 5
     """Independent initial parameters and orders of the data, each under both kernels."""
-    learning_rate: float = 0.1
-    """Greatest learning rate."""
+    learning_rate: float = 0.3
+    """Greatest learning rate, in the middle of the ladder."""
+    warmup: int = 40
+    """Steps over which the learning rate rises from 0; then it falls back to 0."""
     steps: int = 600
     """Steps of training."""
     saves: int = 13
@@ -56,7 +58,7 @@ class Config(training.Training):
 PRESETS = {
     "tiny": Config(
         dim=8, head_dim=4, neurons=8, seeds=2, length=32, reviews=64, test_reviews=40, batch=8,
-        steps=16, saves=5, measured=32, ladder=(1.0,), held_out=16,
+        steps=16, warmup=4, saves=5, measured=32, ladder=(1.0,), held_out=16,
     ),
     "default": Config(),
     "paper": Config(
