@@ -109,7 +109,8 @@ def draw(results: dict, out_dir: Path) -> None:
     for ax, (shape, dtype) in zip(axes, settings, strict=False):
         here = [r for r in rows if (r["shape"], r["dtype"]) == (shape, dtype)]
         _draw_bars(ax, [r for r in here if not r["left_out"]])
-        ax.set_title(f"{_sizes(results['shapes'][shape])}, {dtype}", fontsize=10)
+        sizes = _sizes(results["shapes"][shape]).replace(", ", "\n", 1)
+        ax.set_title(f"{sizes}, {dtype}", fontsize=10)
     for ax in axes[len(settings) :]:
         ax.set_axis_off()
     plots.save_figure(figure, out_dir / "seconds.png")
