@@ -197,9 +197,9 @@ def network(
             width. If None, all, or as many as keep their largest array in fast memory.
         axis: Mesh axis over which particles are spread (:mod:`meanfield.devices`): each device then
             holds an equal share of every half-step's particles. None for one device.
-        compute: Precision in which half-steps compute: ``"bfloat16"`` with parameters, tokens
-            between half-steps, attention weights and sums over chunks and devices in float32. None
-            for the precision of the parameters, float32 or float64.
+        compute: Precision in which half-steps compute: with ``"bfloat16"``, parameters, tokens
+            between half-steps, exponents of attention and sums over chunks and devices stay in
+            float32. None for the precision of the parameters, float32 or float64.
 
     Raises:
         ValueError: If ``depth`` or ``chunk`` is not a positive integer, ``blocks`` is empty, a
