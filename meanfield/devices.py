@@ -101,6 +101,22 @@ def varying(tree: PyTree, axis: str | tuple[str, ...], /) -> PyTree:
     return jax.tree.map(lambda leaf: jax.lax.pcast(leaf, axis, to="varying"), tree)
 
 
+def aligned(*arrays: Array) -> tuple[Array, ...]:
+    """The same arrays, each differing between all devices between which any of them does.
+
+    Args:
+        arrays: Arrays, inside ``jax.shard_map`` or not.
+
+    >>> aligned(jnp.ones(1), jnp.zeros(1))[1].tolist()
+    [0.0]
+    """
+    each = [_differing(jax.typeof(array)) for array in arrays]
+    every = frozenset().union(*each)
+    missing = [tuple(sorted(every - axes)) for axes in each]
+    pairs = zip(arrays, missing, strict=True)
+    return tuple(varying(array, axes) if axes else array for array, axes in pairs)
+
+
 def zeros(shapes: PyTree, /) -> PyTree:
     """Zeros that a loop may start from.
 

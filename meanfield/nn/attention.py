@@ -23,6 +23,7 @@ from jaxtyping import Array, Float
 from meanfield.checks import count
 from meanfield.nn import inits, kernels
 from meanfield.nn.block import Block, check_tokens
+from meanfield.nn.products import matmul
 from meanfield.notation import Mask, Tokens, Weights
 
 
@@ -89,11 +90,12 @@ def attention(
         width, dim, size = heads.query.shape
         # One product for all three: its backward pass reduces over heads once, on devices too.
         merged = jnp.concatenate([heads.query, heads.key, heads.value], axis=-1)
-        projected = tokens @ jnp.moveaxis(merged, 0, 1).reshape(dim, width * 3 * size)
-        queries, keys, values = jnp.split(projected.reshape(-1, width, 3 * size), 3, axis=-1)
-        mixing = jax.vmap(kernel, in_axes=(1, 1, None))(queries, keys, mask)
-        mixed = jnp.einsum("mab,bmk->amk", mixing, values).reshape(len(tokens), -1)
-        return mixed @ heads.output.reshape(width * size, -1) / width
+        projected = matmul(tokens, jnp.moveaxis(merged, 0, 1).reshape(dim, width * 3 * size))
+        by_head = jnp.moveaxis(projected.reshape(-1, width, 3 * size), 1, 0)
+        queries, keys, values = jnp.split(by_head, 3, axis=-1)
+        mixing = jax.vmap(kernel, in_axes=(0, 0, None))(queries, keys, mask)
+        mixed = jnp.moveaxis(matmul(mixing, values), 0, 1).reshape(len(tokens), -1)
+        return matmul(mixed, heads.output.reshape(width * size, -1)) / width
 
     def draw(key: Any) -> Head:
         return measure(key, template)

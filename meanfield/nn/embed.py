@@ -26,6 +26,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from meanfield.checks import choice, count
+from meanfield.nn.products import matmul
 from meanfield.notation import Mask, Tokens
 
 
@@ -108,7 +109,7 @@ def patches(
         if image.shape != shape:
             raise ValueError(f"images must have shape {shape}, got {image.shape}")
         grid = image.reshape(rows, patch, columns, patch, channels).transpose(0, 2, 1, 3, 4)
-        tokens = grid.reshape(rows * columns, size) @ params["projection"]
+        tokens = matmul(grid.reshape(rows * columns, size), params["projection"])
         tokens = jnp.concatenate([params["class_token"][None, :], tokens])
         return tokens + place(params["positions"], len(tokens)), None
 

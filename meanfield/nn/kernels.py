@@ -19,12 +19,14 @@ References:
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from meanfield.checks import positive
+from meanfield.nn.products import matmul
 from meanfield.notation import Mask, Weights
 
 Kernel = Callable[..., Weights]
@@ -156,7 +158,7 @@ def _scale(scale: float | None, queries: Float[Array, "n k"]) -> float:
 def _products(queries: Float[Array, "n k"], keys: Float[Array, "n k"]) -> Float[Array, "n n"]:
     # Sixteen bits do for the factors, but not for what an exponential is taken of.
     wide = jnp.promote_types(queries.dtype, jnp.float32)
-    return jnp.matmul(queries, keys.T, preferred_element_type=wide)
+    return matmul(queries, keys, "nt", dtype=wide)
 
 
 def _pairs(mask: Mask | None, queries: Float[Array, "n k"]) -> Bool[Array, "n n"] | None:
@@ -171,15 +173,26 @@ def _pairs(mask: Mask | None, queries: Float[Array, "n k"]) -> Bool[Array, "n n"
     return jnp.broadcast_to(mask if mask.ndim == 2 else mask[None, :], (tokens, tokens))
 
 
+@jax.custom_jvp
 def _normalised_exponential(
     logits: Float[Array, "n n"], pairs: Bool[Array, "n n"] | None
 ) -> Weights:
     if pairs is None:
-        return jax.nn.softmax(logits, axis=-1)
+        exponential = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
+        return exponential / jnp.sum(exponential, axis=-1, keepdims=True)
     peak = jnp.max(logits, axis=-1, keepdims=True, where=pairs, initial=-jnp.inf)
-    peak = jax.lax.stop_gradient(jnp.where(jnp.isfinite(peak), peak, 0))
+    peak = jnp.where(jnp.isfinite(peak), peak, 0)
     # The inner `where` keeps infinities out of the gradient of masked pairs.
     shifted = jnp.where(pairs, logits - jnp.broadcast_to(peak, logits.shape), 0)
     exponential = jnp.where(pairs, jnp.exp(shifted), 0)
     total = jnp.sum(exponential, axis=-1, keepdims=True)
     return exponential / jnp.broadcast_to(jnp.where(total > 0, total, 1), logits.shape)
+
+
+@_normalised_exponential.defjvp
+def _(primals: Any, tangents: Any) -> tuple[Weights, Weights]:
+    """A formula in the weights alone: nothing else need be kept for the backward pass."""
+    weights, pairs = _normalised_exponential(*primals), primals[1]
+    # A masked pair may have no finite tangent.
+    tangent = tangents[0] if pairs is None else jnp.where(pairs, tangents[0], 0)
+    return weights, weights * (tangent - jnp.sum(weights * tangent, axis=-1, keepdims=True))

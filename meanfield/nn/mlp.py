@@ -22,6 +22,7 @@ from jaxtyping import Array, Float
 from meanfield.checks import count
 from meanfield.nn import inits
 from meanfield.nn.block import Block, check_tokens
+from meanfield.nn.products import matmul
 from meanfield.notation import Mask, Tokens
 
 
@@ -78,7 +79,8 @@ def mlp(
     def mean(tokens: Tokens, neurons: Neuron, mask: Mask | None) -> Tokens:
         del mask
         check_tokens(tokens, neurons.weight_in.shape[-1], "neurons")
-        hidden = activation(tokens @ neurons.weight_in.T + neurons.bias[None, :])
-        return hidden @ neurons.weight_out / len(neurons.bias)
+        inputs = matmul(tokens, neurons.weight_in, "nt")
+        hidden = activation(inputs + neurons.bias[None, :])
+        return matmul(hidden, neurons.weight_out) / len(neurons.bias)
 
     return Block(name="neurons", particle=one, mean=mean, draw=lambda key: measure(key, template))
