@@ -5,7 +5,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import round_off
 from jax.test_util import check_grads
 
 from meanfield.nn.products import FORMS, matmul
@@ -35,7 +34,7 @@ def test_against_einsum(form, dtype):
         np.testing.assert_allclose(np.asarray(found, float), exact, rtol=2**-7, atol=2**-7)
         wide = matmul(left, right, form, dtype=np.float32)
         assert wide.dtype == jnp.promote_types(dtype, np.float32)
-        tolerance = round_off(np.float64 if dtype == np.float64 else np.float32)
+        tolerance = 1e-14 if dtype == np.float64 else 1e-6
         np.testing.assert_allclose(np.asarray(wide), exact, rtol=tolerance, atol=tolerance)
 
 
