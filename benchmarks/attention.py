@@ -5,6 +5,9 @@
 All get the same heads and samples; compilation is listed apart. Kernels of this library other than
 softmax are held against its own softmax.
 
+On a CPU, ``XLA_FLAGS=--xla_force_host_platform_device_count=2`` gives this library a device per
+core to spread samples over, which is a contender of its own.
+
 One trap: which library is fast depends on the number of heads and their size, so shapes with few
 heads, many, and many small ones are all tried.
 """
@@ -18,8 +21,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from benchmarks import attention_peers, attention_report
-from benchmarks.attention_peers import EINSUM, OURS, TORCH, Contender, Problem, Shape
+from benchmarks import attention_peers, attention_report, attention_torch
+from benchmarks.attention_peers import EINSUM, OURS, SPREAD, TORCH, Contender, Problem, Shape
 from benchmarks.distance_timing import Timing, interleaved
 from meanfield import checks, nn, store
 from meanfield.command import Outcome
@@ -160,6 +163,7 @@ def _contenders(shape: Shape, dtype: str, config: Config) -> dict[tuple[str, str
     found: dict[tuple[str, str], Contender | str] = {
         (kernel, OURS): attention_peers.ours(kernel, shape, given) for kernel in config.kernels
     }
+    found["softmax", SPREAD] = attention_peers.spread(shape, given)
     for kernel in config.kernels:
         found[kernel, EINSUM] = _plain(kernel, given)
     for library, peer in attention_peers.peers(shape, dtype).items():
@@ -168,7 +172,7 @@ def _contenders(shape: Shape, dtype: str, config: Config) -> dict[tuple[str, str
         elif library != EINSUM:
             parameters = peer.parameters(_only_layer(given))
             found["softmax", library] = attention_peers.of_peer(peer.apply, parameters, given)
-    found["softmax", TORCH] = attention_peers.torch_layers(given, residual=None)
+    found["softmax", TORCH] = attention_torch.torch_layers(given, residual=None)
     return found
 
 

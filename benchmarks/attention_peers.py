@@ -10,7 +10,7 @@ inputs in float32; in float64 they are left out.
 """
 
 import functools
-import importlib
+import os
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -20,11 +20,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh, PartitionSpec
 
-from meanfield import flow, nn
+from meanfield import devices, flow, nn
 from meanfield.nn.block import chunked_mean
 
 OURS, EINSUM, TORCH = "meanfield", "einsum", "PyTorch SDPA"
+SPREAD = "meanfield, a device per core"
 LINEN, NNX, DOT_PRODUCT = "flax.linen", "flax.nnx", "jax.nn.dot_product_attention"
 IN_SINGLE = "takes the softmax of float64 inputs in float32"
 KERNELS: dict[str, nn.Kernel] = {
@@ -111,9 +113,13 @@ def of_peer(apply: Callable[[Any, jax.Array], Any], parameters: Any, given: Prob
     return compiled(jax.grad(loss), parameters, given.tokens, given.targets)
 
 
-def of_ours(apply: Callable[[Any, jax.Array], Any], heads: Any, given: Problem) -> Contender:
+def of_ours(
+    apply: Callable[[Any, jax.Array], Any], heads: Any, given: Problem, mesh: Mesh | None = None
+) -> Contender:
     """The gradient of this library's risk of a map of one sample, in chunks of its own choice."""
-    risk = flow.empirical_risk(apply, given.tokens, given.targets)
+    risk = flow.empirical_risk(apply, given.tokens, given.targets, mesh=mesh)
+    if mesh is not None:
+        heads = devices.spread(heads, mesh, PartitionSpec())
     return compiled(risk_gradient, risk, heads)
 
 
@@ -122,14 +128,23 @@ def risk_gradient(risk: Any, heads: Any) -> Any:
     return jax.grad(risk)(heads)
 
 
-def ours(kernel: str, shape: Shape, given: Problem) -> Contender:
+def spread(shape: Shape, given: Problem) -> Contender | str:
+    """One layer by this library, samples spread over devices; why not, where there is but one."""
+    number = jax.device_count()
+    if number == 1:
+        flag = "--xla_force_host_platform_device_count"
+        return f"one device: XLA_FLAGS={flag}={os.cpu_count()} makes one per core"
+    return ours("softmax", shape, given, devices.mesh(data=number))
+
+
+def ours(kernel: str, shape: Shape, given: Problem, mesh: Mesh | None = None) -> Contender:
     """One layer by this library."""
     block = nn.attention(dim=shape.dim, head_dim=shape.head_dim, kernel=KERNELS[kernel])
 
     def summed(heads: nn.Head, tokens: jax.Array) -> jax.Array:
         return shape.heads * chunked_mean(block, tokens, heads, None)
 
-    return of_ours(summed, nn.Head(*(leaf[0] for leaf in given.heads)), given)
+    return of_ours(summed, nn.Head(*(leaf[0] for leaf in given.heads)), given, mesh)
 
 
 def peers(shape: Shape, dtype: str) -> dict[str, Peer | str]:
@@ -143,7 +158,7 @@ def peers(shape: Shape, dtype: str) -> dict[str, Peer | str]:
         EINSUM: Peer(lambda heads: heads, einsum("softmax")),
         LINEN: Peer(as_flax, lambda found, tokens: linen.apply({"params": found}, tokens)),
         NNX: Peer(as_flax, _nnx(shape, sizes)) if single else IN_SINGLE,
-        DOT_PRODUCT: Peer(_merged, functools.partial(_dot_product, shape.head_dim))
+        DOT_PRODUCT: Peer(merged, functools.partial(_dot_product, shape.head_dim))
         if single
         else IN_SINGLE,
     }
@@ -174,39 +189,6 @@ def einsum(kernel: str) -> Callable[[nn.Head, jax.Array], jax.Array]:
     return apply
 
 
-def torch_layers(given: Problem, *, residual: float | None) -> Contender | str:
-    """Merged projections about PyTorch's fused attention; why not, where it is not installed.
-
-    Args:
-        given: The heads and samples.
-        residual: Factor of a layer's update, which is added to its tokens; None for one bare layer.
-    """
-    try:
-        # No dependency of this project: whoever has it can compare.
-        torch: Any = importlib.import_module("torch")
-    except ImportError:
-        return "PyTorch is not installed"
-    size = given.heads.query.shape[-1]
-    merged = jax.tree.map(
-        lambda leaf: torch.tensor(np.asarray(leaf), requires_grad=True), _merged(given.heads)
-    )
-    inputs, targets = torch.tensor(given.tokens), torch.tensor(given.targets)
-
-    def layer(tokens: Any, into: Any, back: Any) -> Any:
-        parts = (tokens @ into).unflatten(-1, (3, -1, size)).permute(2, 0, 3, 1, 4)
-        mixed = torch.nn.functional.scaled_dot_product_attention(*parts)
-        return mixed.transpose(1, 2).flatten(2) @ back
-
-    def run() -> Any:
-        tokens = inputs
-        for into, back in zip(*merged, strict=True):
-            update = layer(tokens, into, back)
-            tokens = update if residual is None else tokens + residual * update
-        return torch.autograd.grad(((tokens - targets) ** 2).sum() / (2 * len(inputs)), merged)
-
-    return Contender(run)
-
-
 def squared_norm(gradient: Any) -> float:
     """The squared norm of a gradient, summed in double precision."""
     return sum(
@@ -231,7 +213,7 @@ def _nnx(shape: Shape, sizes: dict[str, Any]) -> Callable[[Any, jax.Array], jax.
     return apply
 
 
-def _merged(heads: nn.Head) -> tuple[Any, Any]:
+def merged(heads: nn.Head) -> tuple[Any, Any]:
     """Kernels [l d 3mk] into queries, keys and values of all heads, and [l mk d] back."""
     *lead, width, dim, size = heads.query.shape
     kernels: Any = heads[:3]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.attention_peers import DOT_PRODUCT, EINSUM, LINEN, NNX, OURS, TORCH
+from benchmarks.attention_peers import DOT_PRODUCT, EINSUM, LINEN, NNX, OURS, SPREAD, TORCH
 from meanfield import plots
 from meanfield.report import table
 
@@ -30,6 +30,7 @@ AGREEMENT = {"float32": 1e-5, "float64": 1e-12}
 # Okabe and Ito's colours, told apart without colour vision too.
 COLORS = {
     OURS: "#D55E00",
+    SPREAD: "#E69F00",
     EINSUM: "#999999",
     LINEN: "#0072B2",
     NNX: "#56B4E9",
@@ -45,15 +46,16 @@ def numbers(rows: list[dict]) -> list[dict]:
     for setting in dict.fromkeys((row["shape"], row["dtype"]) for row in rows):
         here = [r for r in rows if (r["shape"], r["dtype"]) == setting and not r["left_out"]]
         softmax = {row["library"]: row for row in here if row["kernel"] == "softmax"}
-        ours = softmax.pop(OURS)
+        ours = {name: softmax.pop(name) for name in (OURS, SPREAD) if name in softmax}
         fastest = min(softmax.values(), key=lambda row: row["seconds"])
-        for name, row in [*softmax.items(), (BEST, fastest)]:
-            asked = ASKED.get((setting[0], name)) if setting[1] == "float32" else None
-            found.append(_number(setting, "softmax", name, row, ours, asked=asked))
+        for own in ours.values():
+            for name, row in [*softmax.items(), (BEST, fastest)]:
+                asked = ASKED.get((setting[0], name)) if setting[1] == "float32" else None
+                found.append(_number(setting, "softmax", name, row, own, asked=asked))
         for row in here:
             if row["library"] == OURS and row["kernel"] != "softmax":
                 # Seconds of the numerator come first, here this library's own.
-                entry = _number(setting, row["kernel"], "own softmax", row, ours, asked=None)
+                entry = _number(setting, row["kernel"], "own softmax", row, ours[OURS], asked=None)
                 entry |= {"asked": LARGEST_GAUSSIAN, "met": entry["ratio"] <= LARGEST_GAUSSIAN}
                 found.append(entry)
     return found
@@ -65,6 +67,7 @@ def _number(
     ratio, apart = row["seconds"] / ours["seconds"], max(row["error"], ours["error"])
     return {
         "shape": setting[0], "dtype": setting[1], "kernel": kernel, "other": other,
+        "own": ours["library"],
         "library": row["library"], "ratio": ratio,
         "processor_ratio": row["processor_seconds"] / ours["processor_seconds"],
         "asked": asked, "met": None if asked is None else bool(ratio >= asked),
@@ -86,11 +89,15 @@ def line(row: dict) -> str:
 def summary(results: dict) -> str:
     """A few lines for the terminal."""
     return "\n".join(
-        f"{WORDS[n['met']]:6s} {n['shape']:6s} {n['dtype']} {n['kernel']} over {n['other']}: "
+        f"{WORDS[n['met']]:6s} {n['shape']:6s} {n['dtype']} {_what(n)} over {n['other']}: "
         f"{n['ratio']:.2f} (asked {_asked(n)}), of processor time {n['processor_ratio']:.2f}"
         for n in results["numbers"]
         if n["asked"] is not None
     )
+
+
+def _what(number: dict) -> str:
+    return number["kernel"] + number["own"].removeprefix(OURS)
 
 
 def _asked(number: dict) -> str:
@@ -167,7 +174,8 @@ def _setting(config: Any) -> str:
         "The gradient of (1/2B) Σ_b |A(T_b) − Y_b|² in the parameters of one attention layer "
         "A(T) = Σ_j S_j(T) T W_V W_O without biases: forward and backward pass, for the same heads "
         "and samples in all libraries. This library: `flow.empirical_risk` of the mean over heads, "
-        "chunks of its own choice. einsum: the formula over all heads and samples at once. "
+        'chunks of its own choice; "a device per core": the same on a mesh, samples spread over '
+        "the processor's cores, each a device. einsum: the formula over all heads and samples. "
         "flax.linen and flax.nnx: their multi-head attention. `jax.nn.dot_product_attention` and "
         "PyTorch's fused attention: one merged projection before, one after. In float64 flax.nnx "
         "and `jax.nn.dot_product_attention` are left out: they take the softmax in float32. Every "
@@ -180,7 +188,7 @@ def _setting(config: Any) -> str:
 def _numbers(results: dict) -> str:
     lines = [
         [
-            _sizes(results["shapes"][n["shape"]]), n["dtype"], n["kernel"],
+            _sizes(results["shapes"][n["shape"]]), n["dtype"], _what(n),
             n["other"] if n["other"] != BEST else f"{BEST}: {n['library']}",
             f"{n['ratio']:.2f}", f"{n['processor_ratio']:.2f}", _asked(n), _word(met=n["met"]),
             f"{n['apart']:.1e}", _word(met=n["agree"]),

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from benchmarks import attention_peers
+from benchmarks import attention_peers, attention_torch
 from benchmarks.attention_peers import LINEN, OURS, TORCH, Contender, Peer, Problem, Shape
 from benchmarks.distance_timing import interleaved
 from meanfield import flow, nn
@@ -52,7 +52,7 @@ def contenders(shape: Shape, depth: int, libraries: Sequence[str]) -> dict[str, 
         if library in libraries:
             found[library] = peer if isinstance(peer, str) else _deep(peer, step, given)
     if TORCH in libraries:
-        found[TORCH] = attention_peers.torch_layers(given, residual=step)
+        found[TORCH] = attention_torch.torch_layers(given, residual=step)
     return found
 
 

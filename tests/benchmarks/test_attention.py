@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import attention_peers, attention_report
-from benchmarks.attention_peers import EINSUM, LINEN, NNX, OURS, TORCH
-from meanfield import store
+from benchmarks import attention, attention_peers, attention_report, attention_torch
+from benchmarks.attention_peers import EINSUM, LINEN, NNX, OURS, SPREAD, TORCH
+from meanfield import devices, store
 
 
 def absent(name):
@@ -21,7 +21,7 @@ def tiny(tmp_path_factory):
     # Flax broadcasts ranks, which the suite forbids.
     with jax.numpy_rank_promotion("allow"), pytest.MonkeyPatch.context() as patch:
         # Left out wherever the suite runs.
-        patch.setattr(attention_peers, "importlib", types.SimpleNamespace(import_module=absent))
+        patch.setattr(attention_torch, "importlib", types.SimpleNamespace(import_module=absent))
         assert benchmarks.main(["attention", "--preset", "tiny", "--quiet", "--out", str(out)]) == 0
     return out
 
@@ -36,8 +36,8 @@ def test_tiny_run(tiny):
         assert len({row["library"] for row in here}) == libraries
         assert max(row["error"] for row in here) <= attention_report.AGREEMENT[dtype]
         assert sum(row["library"] == OURS for row in here) == 3
-    reasons = {row["left_out"] for row in rows if row["left_out"]}
-    assert reasons == {attention_peers.IN_SINGLE, "PyTorch is not installed"}
+    reasons = {row["left_out"].split(":")[0] for row in rows if row["left_out"]}
+    assert reasons == {attention_peers.IN_SINGLE, "PyTorch is not installed", "one device"}
     assert all(number["agree"] and number["ratio"] > 0 for number in results["numbers"])
     arrays, manifest = store.load_run(tiny)
     assert len(arrays["seconds"]) == len(rows)
@@ -64,9 +64,23 @@ def test_ratios():
         LINEN: (2.0, True), NNX: (1.5, False), attention_report.BEST: (1.5, None),
         "own softmax": (1.2, False),
     }  # fmt: skip
+    spread = attention_report.numbers([*rows, row(SPREAD, 0.5)])
+    assert [n["ratio"] for n in spread if n["own"] == SPREAD] == [4.0, 3.0, 3.0]
+    assert [n["ratio"] for n in spread if n["own"] == OURS] == [2.0, 1.5, 1.5, 1.2]
     few = [row(OURS, 1.0, shape="few"), row(EINSUM, 0.96, shape="few")]
     best = attention_report.numbers(few)[-1]
     assert (best["library"], best["met"]) == (EINSUM, True)
+
+
+def test_a_mesh():
+    """Invariance: samples on a mesh of devices, here of one, give the same gradient."""
+    shape = attention.SHAPES["small"]
+    given = attention_peers.problem(0, shape, "float64")
+    plain, spread = (
+        attention_peers.squared_norm(attention_peers.ours("softmax", shape, given, mesh).run())
+        for mesh in (None, devices.mesh(data=1))
+    )
+    assert spread == pytest.approx(plain, rel=1e-14)
 
 
 @pytest.mark.parametrize(
