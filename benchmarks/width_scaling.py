@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks import attention_peers, width_costs, width_networks, width_report
-from benchmarks.attention_peers import LINEN, OURS, Contender, Shape
+from benchmarks.attention_peers import LINEN, OURS, SPREAD, Contender, Shape
 from benchmarks.attention_report import COLORS
 from benchmarks.distance_timing import interleaved
 from meanfield import checks, store
 from meanfield.command import Outcome
 
+OTHERS = tuple(name for name in COLORS if name not in (OURS, SPREAD))
 SUMMARY = "Time and memory of a gradient against heads, depth and tokens, beside other libraries."
 
 
@@ -32,7 +33,7 @@ class Config:
 
     scans: tuple[str, ...] = ("heads", "depth", "tokens")
     """What grows, among heads, depth and tokens; heads always do."""
-    libraries: tuple[str, ...] = tuple(name for name in COLORS if name != OURS)
+    libraries: tuple[str, ...] = OTHERS
     """Other libraries; flax.linen is among them."""
     heads: tuple[int, ...] = (4, 16, 64, 256, 512, 1024, 2048, 4096)
     """Heads of a layer, in growing order."""
@@ -78,7 +79,7 @@ class Config:
         if "heads" not in self.scans:
             raise ValueError(f"scans must hold heads, got {self.scans}")
         for name in self.libraries:
-            checks.choice("library", name, COLORS)
+            checks.choice("library", name, OTHERS)
         if LINEN not in self.libraries:
             raise ValueError(f"libraries must hold {LINEN}, got {self.libraries}")
         for what in ("heads", "depths", "tokens"):
