@@ -27,4 +27,6 @@ EXPERIMENTS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one experiment, or lists them all; gives the exit status."""
-    return command.main(EXPERIMENTS, arguments, prog="python -m experiments", kind="experiment")
+    return command.main(
+        EXPERIMENTS, arguments, prog="python -m experiments", kind="experiment", spread=True
+    )

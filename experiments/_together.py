@@ -1,10 +1,9 @@
-"""Independent runs, side by side on the cores of a CPU.
+"""Independent runs, side by side on the cores of a CPU, and on all processes there are.
 
 One trap: small matrix products leave most cores idle, so several runs at once are faster than one
 after the other; on an accelerator they would only share its memory.
 """
 
-import collections
 import os
 import queue
 import threading
@@ -13,9 +12,14 @@ from typing import Any
 
 import jax
 
+from meanfield import processes
+
 
 def side_by_side(function: Callable[[Any], Any], items: Sequence[Any], /) -> list[Any]:
     """``[function(item) for item in items]``, several at a time; start with the longest.
+
+    Of several processes (:mod:`meanfield.processes`) each takes the next item when it is free. All
+    but the first end here, once it has no more for them to do.
 
     Args:
         function: What to do with one item; it may compile and run jax programs.
@@ -28,38 +32,44 @@ def side_by_side(function: Callable[[Any], Any], items: Sequence[Any], /) -> lis
     >>> side_by_side(abs, [-1, 2])
     [1, 2]
     """
+    # No more than a fair share at once: others may still be on their way here.
+    fair = -(-len(items) // jax.process_count())
     cores = os.cpu_count() or 1
-    workers = min(len(items), cores) if jax.default_backend() == "cpu" else 1
-    waiting = collections.deque(enumerate(items))
-    done: queue.SimpleQueue[tuple[int, Any, BaseException | None]] = queue.SimpleQueue()
+    workers = min(fair, cores if jax.default_backend() == "cpu" else 1)
+    shared, stop = processes.share(len(items)), threading.Event()
+    done: queue.SimpleQueue[tuple[int | None, Any]] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            while not stop.is_set() and (at := shared.following()) is not None:
+                done.put((at, function(items[at])))
+        except BaseException as error:  # noqa: BLE001 (raised again in the main thread)
+            done.put((None, error))
+        else:
+            done.put((None, None))
 
     # Not a pool: Python joins a pool's threads at exit, minutes after Ctrl-C. And not the main
     # thread even for one worker: no signal is heard there while XLA computes.
     for _ in range(workers):
-        threading.Thread(target=_work, args=(function, waiting, done), daemon=True).start()
+        threading.Thread(target=work, daemon=True).start()
     results = {}
     try:
-        for _ in items:
-            place, result, error = done.get()
-            if error is not None:
-                raise error
-            results[place] = result
+        while workers:
+            at, result = _next(done)
+            if at is not None:
+                results[at] = result
+            elif result is not None:
+                raise result
+            else:
+                workers -= 1
     finally:
-        waiting.clear()
-    return [results[place] for place in range(len(items))]
+        stop.set()
+    return shared.exchanged(results)
 
 
-def _work(
-    function: Callable[[Any], Any],
-    waiting: collections.deque[tuple[int, Any]],
-    done: queue.SimpleQueue[tuple[int, Any, BaseException | None]],
-) -> None:
+def _next(done: queue.SimpleQueue[Any]) -> Any:
     while True:
         try:
-            place, item = waiting.popleft()
-        except IndexError:
-            return
-        try:
-            done.put((place, function(item), None))
-        except BaseException as error:  # noqa: BLE001 (raised again in the main thread)
-            done.put((place, None, error))
+            return done.get(timeout=1.0)
+        except queue.Empty:
+            processes.check()

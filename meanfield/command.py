@@ -1,7 +1,8 @@
 """The command line of programs that write run directories: one front for all of them.
 
     python -m PROGRAMS                  the list, one line each
-    python -m PROGRAMS NAME [--preset P] [--out DIR] [--data PATH] [--quiet] [--FIELD VALUE ...]
+    python -m PROGRAMS NAME [--preset P] [--out DIR] [--data PATH] [--quiet] [--cache DIR]
+                            [--distributed [WHERE]] [--FIELD VALUE ...]
 
 A program is a module with SUMMARY (a line of text), Config (a frozen dataclass), PRESETS (a dict of
 them, one called "default") and ``run(config, *, data, out_dir, progress) -> Outcome``; one that
@@ -19,12 +20,13 @@ import importlib.util
 import inspect
 import os
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from meanfield import checks, flags, report, store
+from meanfield import checks, compiled, flags, processes, report, store
 
 
 class Outcome(NamedTuple):
@@ -46,7 +48,13 @@ class Outcome(NamedTuple):
 
 
 def main(
-    programs: Mapping[str, str], arguments: Sequence[str] | None = None, /, *, prog: str, kind: str
+    programs: Mapping[str, str],
+    arguments: Sequence[str] | None = None,
+    /,
+    *,
+    prog: str,
+    kind: str,
+    spread: bool = False,
 ) -> int:
     """The exit status of a command line, after doing what it says.
 
@@ -55,6 +63,7 @@ def main(
         arguments: The words after ``prog``; those of this process by default.
         prog: How the user calls the front, say "python -m experiments".
         kind: What a program is, say "experiment".
+        spread: Whether several processes may run one together; the flag ``--distributed`` says so.
 
     >>> main({}, [], prog="python -m experiments", kind="experiment")
     usage: python -m experiments NAME [--preset P] [--out DIR] [--FIELD VALUE ...]
@@ -65,7 +74,13 @@ def main(
         if not words or words[0] in ("-h", "--help"):
             print(_listing(programs, prog, kind))
         else:
-            _run(programs, words[0], words[1:], prog, kind)
+            checks.choice(kind, words[0], programs)
+            program = importlib.import_module(programs[words[0]])
+            choices = _choices(program, words[1:], prog=f"{prog} {words[0]}", spread=spread)
+            with processes.together(choices.distributed):
+                _run(program, words[0], choices)
+    except processes.Over as over:
+        return over.status
     except ValueError as error:
         if in_development():
             raise
@@ -79,6 +94,8 @@ def main(
     except KeyboardInterrupt:
         print("\ninterrupted: nothing was written", file=sys.stderr)
         return 130
+    finally:
+        processes.leave()
     return 0
 
 
@@ -142,23 +159,35 @@ def _summary(module: str) -> str:
     raise ValueError(f"the program {module} has no SUMMARY: write one as a literal line of text")
 
 
-def _run(programs: Mapping[str, str], name: str, words: list[str], prog: str, kind: str) -> None:
-    checks.choice(kind, name, programs)
-    program = importlib.import_module(programs[name])
-    takes_data = "data" in inspect.signature(program.run).parameters
+def _choices(program: Any, words: list[str], *, prog: str, spread: bool) -> flags.Choices:
     choices = flags.parse(
         words,
         presets=program.PRESETS,
-        prog=f"{prog} {name}",
+        prog=prog,
         summary=program.SUMMARY,
-        data=takes_data,
+        data=_takes_data(program),
+        spread=spread,
     )
+    if choices.cache is not None:
+        compiled.keep(choices.cache)
+    return choices
+
+
+def _takes_data(program: Any) -> bool:
+    return "data" in inspect.signature(program.run).parameters
+
+
+def _run(program: Any, name: str, choices: flags.Choices) -> None:
+    extra = {"data": choices.data} if _takes_data(program) else {}
+    if not processes.leads():
+        with tempfile.TemporaryDirectory() as aside:
+            program.run(choices.config, out_dir=Path(aside), progress=False, **extra)
+        return
     out = choices.out
     if out is None:
         # Local time: the name is for the one who started it.
         out = Path("runs") / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     with store.open_run(out, experiment=name, config=choices.config) as draft:
-        extra = {"data": choices.data} if takes_data else {}
         outcome = program.run(
             choices.config, out_dir=draft.directory, progress=not choices.quiet, **extra
         )

@@ -27,6 +27,13 @@ KINDS = {
 }
 """What a value must be, in words for an error."""
 
+WHERE = "[HOST:PORT,COUNT,INDEX]"
+KEPT = "Where compiled programs are kept for the next run; by default nowhere."
+SPREAD = (
+    "One of several processes that share the work: alone under srun, which says which; by hand "
+    "with the address of process 0, how many there are, and which this is, from 0 on."
+)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Choices:
@@ -37,10 +44,19 @@ class Choices:
     out: Path | None
     data: Path | None
     quiet: bool
+    cache: Path | None
+    distributed: str | None
 
 
 def parse(
-    words: Sequence[str], /, *, presets: Mapping[str, Any], prog: str, summary: str, data: bool
+    words: Sequence[str],
+    /,
+    *,
+    presets: Mapping[str, Any],
+    prog: str,
+    summary: str,
+    data: bool,
+    spread: bool = False,
 ) -> Choices:
     """The choices that the words of a command line make.
 
@@ -50,6 +66,7 @@ def parse(
         prog: How the user calls the program; for help and errors.
         summary: What the program does; for help.
         data: Whether it reads a data set.
+        spread: Whether several processes may run it together.
 
     Raises:
         ValueError: If a flag is unknown, or a value has the wrong type or is refused by the
@@ -62,7 +79,7 @@ def parse(
     Config(seeds=5)
     """
     preset = checks.choice("preset", _preset(words), presets)
-    command = _command(presets, preset, data=data)
+    command = _command(presets, preset, data=data, spread=spread)
     chosen, unknown = _answer(command, words, prog=prog, summary=summary)
     if unknown:
         raise ValueError(_unknown(unknown[0], command, prog))
@@ -72,7 +89,15 @@ def parse(
         out=chosen.out,
         data=chosen.data if data else None,
         quiet=chosen.quiet,
+        cache=chosen.cache,
+        distributed=_together(chosen.distributed) if spread else None,
     )
+
+
+def _together(words: tuple[str, ...] | None) -> str | None:
+    if words is not None and len(words) > 1:
+        raise ValueError(f"--distributed takes HOST:PORT,COUNT,INDEX as one word, got {words}")
+    return words if words is None else "".join(words)
 
 
 def _answer(command: type, words: Sequence[str], *, prog: str, summary: str) -> tuple[Any, list]:
@@ -110,7 +135,7 @@ def _preset(words: Sequence[str]) -> str:
     return name
 
 
-def _command(presets: Mapping[str, Any], preset: str, *, data: bool) -> type:
+def _command(presets: Mapping[str, Any], preset: str, *, data: bool, spread: bool) -> type:
     try:
         from tyro import conf
     except ModuleNotFoundError:
@@ -129,6 +154,8 @@ def _command(presets: Mapping[str, Any], preset: str, *, data: bool) -> type:
         flag("out", Path | None, "DIR", "Where to write; by default runs/NAME-DATE-TIME.", None),
         *([flag("data", Path | None, "PATH", "The data set to use.", None)] if data else []),
         ("quiet", quiet, False),
+        flag("cache", Path | None, "DIR", KEPT, None),
+        *([flag("distributed", tuple[str, ...] | None, WHERE, SPREAD, None)] if spread else []),
         ("config", type(config), dataclasses.field(default_factory=lambda: config)),
     ]
     return dataclasses.make_dataclass("Command", fields, frozen=True, kw_only=True)

@@ -32,7 +32,9 @@ DOORS = {
     "provenance": frozenset(),
     "store": GROUND | {"provenance"},
     "flags": GROUND,
-    "command": GROUND | {"flags", "provenance", "report", "store"},
+    "compiled": frozenset(),
+    "processes": frozenset({"checks"}),
+    "command": GROUND | {"compiled", "flags", "processes", "provenance", "report", "store"},
 }
 # The homes of each library: a room or a file of one, or a folder of programs.
 EVERYWHERE = frozenset({"jax", "jaxtyping", "numpy"})
