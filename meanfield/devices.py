@@ -1,15 +1,18 @@
 r"""Trees of arrays spread over a mesh of devices.
 
-Particles lie along the mesh axis ``"heads"``, samples along ``"data"``:
+Particles lie along the mesh axis ``"heads"``, samples along ``"data"``, and seeds or
+hyper-parameters, which send each other nothing, along ``"replicas"``:
 
     mesh = devices.mesh(data=2, heads=4)
     theta = devices.spread(theta, mesh, model.partition("heads"))
+    ends = devices.each_replica(solve, devices.mesh(replicas=2, data=2, heads=2))(thetas)
 
 One trap: an array whose axis the devices do not divide evenly is refused here; left to itself, the
 compiler would pad it or gather it whole on every device.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -24,7 +27,8 @@ def mesh(**axes: int) -> Mesh:
     """Devices in a box with named axes, whose layouts the compiler completes.
 
     Args:
-        axes: Devices along each axis: ``data`` for samples, ``heads`` for particles.
+        axes: Devices along each axis: ``data`` for samples, ``heads`` for particles, ``replicas``
+            for seeds and hyper-parameters.
 
     Raises:
         ValueError: If a number is not a positive integer, or there are fewer devices.
@@ -82,6 +86,86 @@ def check_spread(tree: PyTree, mesh: Mesh | AbstractMesh, partition: PyTree, /) 
                     _check_axis(mesh, name, jax.tree_util.keystr(path), jnp.shape(leaf), axis)
 
     jax.tree.map(check, partition, tree, is_leaf=_is_spec)
+
+
+def mapped(
+    function: Callable[..., PyTree], mesh: Mesh, /, *, in_specs: PyTree, out_specs: PyTree
+) -> Callable[..., PyTree]:
+    """The function on each device's own part, along all axes of the mesh that are still whole.
+
+    Args:
+        function: A function of arrays.
+        mesh: The devices. Inside :func:`each_replica` the replicas have been parted already.
+        in_specs: A prefix of the arguments, of ``jax.sharding.PartitionSpec``.
+        out_specs: The same of the results.
+
+    >>> specs = {"in_specs": PartitionSpec("data"), "out_specs": PartitionSpec("data")}
+    >>> mapped(lambda x: 2 * x, mesh(data=1), **specs)(jnp.ones(1))
+    Array([2.], dtype=float32)
+    """
+    specs: dict[str, Any] = {"in_specs": in_specs, "out_specs": out_specs}
+    if not parted():
+        return jax.shard_map(function, mesh=mesh, **specs)
+    return jax.shard_map(function, axis_names=set(mesh.axis_names) - parted(), **specs)
+
+
+def parted() -> frozenset[str]:
+    """The axes of the mesh along which the code around has parted its arrays.
+
+    >>> parted()
+    frozenset()
+    """
+    return frozenset(jax.sharding.get_abstract_mesh().manual_axes)
+
+
+def each_replica(
+    function: Callable[..., PyTree], mesh: Mesh | AbstractMesh, /
+) -> Callable[..., PyTree]:
+    """The function of one replica as a function of many, each group of devices doing its own.
+
+    Seeds and hyper-parameters lie along the leading axis of every argument, and that along the mesh
+    axis ``"replicas"``. Groups send each other nothing: a loop ends in each when its own replicas
+    are done. Within a group, what is spread along the other axes stays so. Keep the object: each
+    one compiles anew. Its program calls nothing on the host: of diffrax, ask with ``throw=False``.
+
+    Args:
+        function: From the arguments of one replica to its results, as ``jax.vmap`` takes it.
+        mesh: The devices, with an axis ``"replicas"``.
+
+    Raises:
+        ValueError: If the mesh has no such axis; when called, if its groups of devices do not
+            divide the replicas.
+
+    >>> squares = each_replica(lambda x: x**2, mesh(replicas=1))
+    >>> squares(jnp.arange(3.0)).tolist()
+    [0.0, 1.0, 4.0]
+    """
+    if "replicas" not in mesh.shape:
+        raise ValueError(f"the mesh must have an axis 'replicas', got {tuple(mesh.axis_names)}")
+    along = PartitionSpec("replicas")
+
+    # What differs between replicas is not followed: diffrax would take it for an error of types.
+    options: dict[str, Any] = {"axis_names": {"replicas"}, "check_vma": False}
+    group = jax.shard_map(jax.vmap(function), mesh=mesh, in_specs=along, out_specs=along, **options)
+
+    def every(*arguments: PyTree) -> PyTree:
+        check_spread(arguments, mesh, along)
+        return group(*arguments)
+
+    # A mesh parted along one of its axes is for the compiler only.
+    return jax.jit(every)
+
+
+def of_replicas(partition: PyTree, /) -> PyTree:
+    """How many replicas lie on a mesh, stacked along the leading axis.
+
+    Args:
+        partition: How one of them lies, a tree of ``jax.sharding.PartitionSpec``.
+
+    >>> tuple(of_replicas(PartitionSpec(None, "heads")))
+    ('replicas', None, 'heads')
+    """
+    return jax.tree.map(lambda spec: PartitionSpec("replicas", *spec), partition, is_leaf=_is_spec)
 
 
 def varying(tree: PyTree, axis: str | tuple[str, ...], /) -> PyTree:
@@ -165,7 +249,8 @@ def _check_axis(
     if axis >= len(shape) or shape[axis] % devices:
         raise ValueError(
             f"axis {axis} of an array must be a multiple of the {devices} devices of mesh axis "
-            f"{name!r}, got shape {shape}{' at ' + path if path else ''}"
+            f"{name!r}, got shape {shape}{' at ' + path if path else ''}; take another number of "
+            f"{name}, or fewer devices for them"
         )
 
 

@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.sharding import PartitionSpec
 
-from meanfield import devices, flow, nn
+from meanfield import devices, flow, nn, tree
 
 DUMP, *PROCESS = sys.argv[1:]
 DEPTH, DIM, WIDTH, SAMPLES = 3, 4, 8, 8
@@ -27,21 +28,25 @@ TIMES = np.linspace(0.0, 2.0, 3)
 
 
 def regression(axis=None, chunk=None):
-    """A small Transformer; its samples and labels."""
+    """A small Transformer."""
     blocks = (nn.attention(dim=DIM, head_dim=2), nn.mlp(dim=DIM))
     network = nn.network(blocks, depth=DEPTH, axis=axis, chunk=chunk)
     patches = nn.patches(shape=(4, 4, 1), patch=2, dim=DIM)
     return nn.model(patches, network, nn.class_read(dim=DIM, classes=2))
 
 
-def energy(model, mesh=None, chunk=None):
-    """The regularised energy, and the field of its flow."""
+def risk(model, mesh=None, chunk=None):
+    """The mean loss over the samples."""
     images = jnp.asarray(np.random.default_rng(0).normal(size=(SAMPLES, 4, 4, 1)))
     spread = {} if mesh is None else {"mesh": mesh, "partition": model.partition("heads")}
-    risk = flow.empirical_risk(
+    return flow.empirical_risk(
         model.apply, images, jnp.arange(SAMPLES) % 2, loss="cross_entropy", chunk=chunk, **spread
     )
-    return flow.energy(risk, model.decay_scales, weight_decay=0.01)
+
+
+def energy(model, mesh=None, chunk=None):
+    """The regularised energy."""
+    return flow.energy(risk(model, mesh, chunk), model.decay_scales, weight_decay=0.01)
 
 
 @jax.jit
@@ -58,6 +63,57 @@ def flowing(model, energy, theta):
     field = flow.gradient_field(energy, model.time_scales)
     stop = {"low": flow.gradient_below(field, 1e-6)}
     return flow.gradient_flow(field, theta, TIMES, observe=energy, stop=stop)
+
+
+def descending(model, mesh=None):
+    """From theta and a decay to where the flow's velocity is small, and the steps to there."""
+    loss = risk(model, mesh)
+
+    def solve(theta, decay):
+        decayed = flow.energy(loss, model.decay_scales, weight_decay=decay)
+        field = flow.gradient_field(decayed, model.time_scales)
+
+        def fast(state):
+            return (tree.squared_norm(state[1]) > 4.0) & (state[2] < 100)
+
+        def step(state):
+            theta = jax.tree.map(lambda leaf, rate: leaf + 0.01 * rate, *state[:2])
+            return theta, field(0.0, theta), state[2] + 1
+
+        theta, _, steps = jax.lax.while_loop(fast, step, (theta, field(0.0, theta), 0))
+        return theta, steps
+
+    return solve
+
+
+def replicas(alone, model, start):
+    """Descents of four replicas, two by two on four devices each, against all on one device."""
+    mesh = devices.mesh(replicas=2, data=2, heads=2)
+    decays = jnp.array([5.0, 8.0, 12.0, 20.0])
+    start = jax.tree.map(
+        lambda leaf: np.stack([leaf * sign for sign in (1.0, -1.0, 0.5, -0.5)]), start
+    )
+    expected = jax.jit(jax.vmap(descending(alone)))(start, decays)
+    each = devices.each_replica(descending(model, mesh), mesh)
+    lying = devices.of_replicas((model.partition("heads"), PartitionSpec()))
+    given = devices.spread((start, decays), mesh, lying)
+    compiled = each.lower(*given).compile()
+    found = compiled(*given)
+    return {
+        "ends": apart(found[0], expected[0]),
+        "steps": [expected[1].tolist(), found[1].tolist()],
+        "groups": groups(compiled.as_text()),
+    }
+
+
+def groups(text):
+    """The kinds of collectives of a program, and the groups of devices within which they talk."""
+    found = {}
+    for line in text.splitlines():
+        for name in COLLECTIVES.findall(line):
+            (given,) = re.findall(r"replica_groups=\{(\{.*?\})\}", line)
+            found.setdefault(name, set()).update(re.findall(r"\{([\d,]+)\}", given))
+    return {name: sorted(each) for name, each in found.items()}
 
 
 def apart(found, expected):
@@ -102,6 +158,7 @@ def main():
             said["flow"] = apart(all_of_them.theta, one.theta)
             said["statistics"] = [one.statistics, all_of_them.statistics]
             said["solve"] = solve_collectives()
+            said["replicas"] = replicas(alone, model, start)
     print(json.dumps(said))
 
 

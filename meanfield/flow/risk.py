@@ -223,7 +223,22 @@ class _SpreadLoss:
             )
             return jax.lax.psum(share, "data")
 
-        specs = (self.of_data(), self.partition)
-        return jax.shard_map(mine, mesh=self.mesh, in_specs=specs, out_specs=PartitionSpec())(
-            data, theta
-        )
+        specs = {"in_specs": (self.of_data(), self.partition)}
+        whole = devices.mapped(mine, self.mesh, **specs, out_specs=PartitionSpec())
+        if not devices.parted():
+            return whole(data, theta)
+
+        # Where replicas are parted, jax cannot turn a nested map around; forwards it can.
+        @jax.custom_jvp
+        def risk(theta: PyTree) -> Scalar:
+            return whole(data, theta)
+
+        @risk.defjvp
+        def _(primals: Any, tangents: Any) -> tuple[Scalar, Scalar]:
+            slopes = jax.value_and_grad(mine, argnums=1)
+            outs = (PartitionSpec(), self.partition)
+            both = devices.mapped(slopes, self.mesh, **specs, out_specs=outs)
+            value, gradient = both(data, *primals)
+            return value, devices.dot(gradient, tangents[0], value)
+
+        return risk(theta)

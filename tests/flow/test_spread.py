@@ -41,7 +41,7 @@ def said(folder, *processes):
 
 
 def test_eight_devices(tmp_path):
-    """Invariance: energy, gradient, Hessian product and flow, in chunks too; what is sent."""
+    """Invariance: energy, gradient, Hessian product, flow, replicas, chunks; what is sent."""
     (found,) = said(tmp_path, [])
     assert found["devices"] == 8
     for name in ("whole", "chunks"):
@@ -53,6 +53,15 @@ def test_eight_devices(tmp_path):
     assert found["gradient"] == ["all-reduce"] * 5
     # Particles stay where they are: no solve gathers or moves them.
     assert found["solve"] == [["all-reduce"]]
+    assert found["replicas"]["ends"] < 100 * EPS
+    # Each replica ends by itself, and no group of devices hears of the other.
+    steps, again = found["replicas"]["steps"]
+    assert steps == again
+    assert len(set(steps)) == 4
+    assert set(found["replicas"]["groups"]) == {"all-reduce"}
+    talking = found["replicas"]["groups"]["all-reduce"]
+    assert {"0,1", "0,2", "4,5", "4,6"} <= set(talking)
+    assert all(len({int(each) // 4 for each in group.split(",")}) == 1 for group in talking)
 
 
 def test_two_processes(tmp_path):
@@ -86,6 +95,11 @@ def test_a_mesh_of_one_device():
         ((2, 2), PartitionSpec(None, "heads"), r"'heads', got shape \(2, 2\) at \['w'\]"),
         ((2,), PartitionSpec(None, "heads"), r"got shape \(2,\)"),
         ((3, 4), PartitionSpec("data"), "multiple of the 2 devices of mesh axis 'data'"),
+        (
+            (2, 2),
+            PartitionSpec("data", "heads"),
+            "another number of heads, or fewer devices for them",
+        ),
         ((4,), PartitionSpec("rows"), "must have an axis 'rows', got .'data', 'heads'."),
     ],
 )
@@ -108,3 +122,12 @@ def test_refused_meshes(axes, message):
     """Refused: more devices than there are, and none."""
     with pytest.raises(ValueError, match=message):
         devices.mesh(**axes)
+
+
+def test_refused_replicas():
+    """Refused: replicas that groups of devices do not divide, and a mesh without any."""
+    with pytest.raises(ValueError, match="must have an axis 'replicas', got .'data',"):
+        devices.each_replica(jnp.sin, devices.mesh(data=1))
+    apart = AbstractMesh((2, 4), ("replicas", "heads"))
+    with pytest.raises(ValueError, match="the 2 devices of mesh axis 'replicas', got shape .3,."):
+        devices.each_replica(jnp.sin, apart)(jnp.ones(3))
