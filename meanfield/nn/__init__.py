@@ -22,7 +22,7 @@ from meanfield.nn.embed import (
     sinusoidal,
 )
 from meanfield.nn.interop import flax_parameters, heads_from_flax
-from meanfield.nn.kernels import Kernel, causal_mask, gaussian, linear, softmax
+from meanfield.nn.kernels import Kernel, RowKernel, causal_mask, gaussian, linear, softmax
 from meanfield.nn.mlp import Neuron, mlp
 from meanfield.nn.model import Model, Theta, model
 from meanfield.nn.network import Network, network
@@ -38,6 +38,7 @@ __all__ = [
     "Network",
     "Neuron",
     "Readout",
+    "RowKernel",
     "Scaling",
     "Theta",
     "attention",

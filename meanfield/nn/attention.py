@@ -7,6 +7,9 @@ One head, with kernel S (:mod:`meanfield.nn.kernels`):
 
 and its mean over M heads by merged projections: one matrix product for the queries of all heads.
 
+Sequences whose weights [n n] outgrow fast memory are handled some queries at a time
+(:mod:`meanfield.nn.mixing`).
+
 One trap: the usual multi-head attention is the *sum* over heads; it is M times the mean.
 
 References:
@@ -23,6 +26,7 @@ from jaxtyping import Array, Float
 from meanfield.checks import count
 from meanfield.nn import inits, kernels
 from meanfield.nn.block import Block, check_tokens
+from meanfield.nn.mixing import mixing
 from meanfield.nn.products import matmul
 from meanfield.notation import Mask, Tokens, Weights
 
@@ -49,6 +53,7 @@ def attention(
     head_dim: int,
     kernel: kernels.Kernel | None = None,
     measure: inits.Measure | None = None,
+    rows: int | None = None,
 ) -> Block:
     """The attention half-step: every particle is one head.
 
@@ -57,12 +62,16 @@ def attention(
         head_dim: Head dimension k, fixed while the number of heads grows.
         kernel: Attention kernel; ``softmax()`` if None.
         measure: Initial measure; ``scaled()`` (variance 1/fan-in) if None.
+        rows: Queries handled at once, in a loop that the backward pass computes anew; it need not
+            divide the tokens. If None, all, or as many as keep one head's weights in fast memory
+            where the kernel is a :class:`meanfield.nn.RowKernel`.
 
     Returns:
         The block, with particles :class:`Head`.
 
     Raises:
-        ValueError: If a dimension is not a positive integer.
+        ValueError: If a dimension or ``rows`` is not a positive integer, or the kernel cannot be
+            handled as asked.
 
     References:
         Gao et al. 2024, arXiv 2410.23610.
@@ -70,20 +79,17 @@ def attention(
     >>> attention(dim=8, head_dim=2).draw(jax.random.key(0)).output.shape
     (2, 8)
     """
-    into: Any = jax.ShapeDtypeStruct(
-        (count("dim", dim), count("head_dim", head_dim)), jnp.result_type(float)
-    )
-    back: Any = jax.ShapeDtypeStruct((head_dim, dim), into.dtype)
-    template = Head(into, into, into, back)
+    template = _template(count("dim", dim), count("head_dim", head_dim))
     kernel = kernel or kernels.softmax()
     measure = measure or inits.scaled()
+    mix = mixing(kernel, rows=rows)
 
     def weights(tokens: Tokens, head: Head, mask: Mask | None) -> Weights:
         check_tokens(tokens, head.query.shape[-2], "heads")
         return kernel(tokens @ head.query, tokens @ head.key, mask)
 
     def one(tokens: Tokens, head: Head, mask: Mask | None) -> Tokens:
-        return weights(tokens, head, mask) @ (tokens @ head.value) @ head.output
+        return mean(tokens, jax.tree.map(lambda leaf: leaf[None], head), mask)
 
     def mean(tokens: Tokens, heads: Head, mask: Mask | None) -> Tokens:
         check_tokens(tokens, heads.query.shape[-2], "heads")
@@ -91,13 +97,17 @@ def attention(
         # One product for all three: its backward pass reduces over heads once, on devices too.
         merged = jnp.concatenate([heads.query, heads.key, heads.value], axis=-1)
         projected = matmul(tokens, jnp.moveaxis(merged, 0, 1).reshape(dim, width * 3 * size))
-        by_head = jnp.moveaxis(projected.reshape(-1, width, 3 * size), 1, 0)
-        queries, keys, values = jnp.split(by_head, 3, axis=-1)
-        mixing = jax.vmap(kernel, in_axes=(0, 0, None))(queries, keys, mask)
-        mixed = jnp.moveaxis(matmul(mixing, values), 0, 1).reshape(len(tokens), -1)
+        queries, keys, values = jnp.split(projected.reshape(-1, width, 3 * size), 3, axis=-1)
+        mixed = mix(queries, keys, values, mask).reshape(len(tokens), -1)
         return matmul(mixed, heads.output.reshape(width * size, -1)) / width
 
     def draw(key: Any) -> Head:
         return measure(key, template)
 
     return Block(name="heads", particle=one, mean=mean, draw=draw, weights=weights)
+
+
+def _template(dim: int, head_dim: int) -> Head:
+    into: Any = jax.ShapeDtypeStruct((dim, head_dim), jnp.result_type(float))
+    back: Any = jax.ShapeDtypeStruct((head_dim, dim), into.dtype)
+    return Head(into, into, into, back)

@@ -8,7 +8,8 @@ With queries ``q_a`` and keys ``k_b`` of one head, scale ``s`` (default 1/sqrt(k
     linear     S_ab = s q_a . k_b
 
 A kernel is a function ``(queries [n k], keys [n k], mask=None) -> weights [n n]``; masked pairs
-have weight 0, and a row whose keys are all masked is 0 everywhere.
+have weight 0, and a row whose keys are all masked is 0 everywhere. These three are each a
+:class:`RowKernel`: they also give some rows alone, from some of the queries and all keys.
 
 One trap: ``jax.nn.dot_product_attention`` computes the softmax of float64 inputs in float32 and
 does not say so; these kernels work in the dtype of their inputs, or in float32 if that has fewer
@@ -19,6 +20,7 @@ References:
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -27,13 +29,40 @@ from jaxtyping import Array, Bool, Float
 
 from meanfield.checks import positive
 from meanfield.nn.products import matmul
-from meanfield.notation import Mask, Weights
+from meanfield.notation import Weights
 
 Kernel = Callable[..., Weights]
 """A function ``(queries [n k], keys [n k], mask=None) -> weights [n n]``."""
+RowMask = Bool[Array, "b"] | Bool[Array, "a b"]
+"""True where a key may be attended to: per key [b], or per query and key [a b]."""
 
 
-def softmax(scale: float | None = None) -> Kernel:
+@dataclass(frozen=True, kw_only=True)
+class RowKernel:
+    """A kernel each of whose rows depends on its own query, its own mask and all keys.
+
+    Long sequences are then handled some rows at a time (:func:`meanfield.nn.attention`). A kernel
+    that looks at positions or at other queries must stay a bare function.
+
+    >>> scaled = RowKernel(weights=lambda queries, keys, mask=None: 2 * queries @ keys.T)
+    >>> scaled(jnp.ones((1, 1)), jnp.ones((3, 1))).tolist()
+    [[2.0, 2.0, 2.0]]
+    """
+
+    weights: Callable[..., Float[Array, "_ _"]]
+    """A function ``(queries [a k], keys [b k], mask=None) -> weights [a b]``."""
+
+    def __call__(
+        self,
+        queries: Float[Array, "a k"],
+        keys: Float[Array, "b k"],
+        mask: RowMask | None = None,
+    ) -> Float[Array, "a b"]:
+        """The rows of these queries."""
+        return self.weights(queries, keys, mask)
+
+
+def softmax(scale: float | None = None) -> RowKernel:
     """The softmax kernel: rows of weights that sum to one.
 
     Args:
@@ -54,17 +83,17 @@ def softmax(scale: float | None = None) -> Kernel:
     _check_scale(scale)
 
     def weights(
-        queries: Float[Array, "n k"], keys: Float[Array, "n k"], mask: Mask | None = None
-    ) -> Weights:
+        queries: Float[Array, "a k"], keys: Float[Array, "b k"], mask: RowMask | None = None
+    ) -> Float[Array, "a b"]:
         logits = _scale(scale, queries) * _products(queries, keys)
-        return _normalised_exponential(logits, _pairs(mask, queries)).astype(queries.dtype)
+        return _normalised_exponential(logits, _pairs(mask, queries, keys)).astype(queries.dtype)
 
-    return weights
+    return RowKernel(weights=weights)
 
 
 def gaussian(
     bandwidth: float = 0.5, *, normalize: bool = False, scale: float | None = None
-) -> Kernel:
+) -> RowKernel:
     """The Gaussian kernel of the distance between query and key.
 
     Args:
@@ -89,10 +118,10 @@ def gaussian(
     _check_scale(scale)
 
     def weights(
-        queries: Float[Array, "n k"], keys: Float[Array, "n k"], mask: Mask | None = None
-    ) -> Weights:
+        queries: Float[Array, "a k"], keys: Float[Array, "b k"], mask: RowMask | None = None
+    ) -> Float[Array, "a b"]:
         factor = 2 * bandwidth * _scale(scale, queries)
-        pairs = _pairs(mask, queries)
+        pairs = _pairs(mask, queries, keys)
         products = _products(queries, keys)
         key_norms = jnp.sum(keys.astype(products.dtype) ** 2, axis=-1)[None, :] / 2
         logits = products - jnp.broadcast_to(key_norms, (len(queries), len(keys)))
@@ -104,10 +133,10 @@ def gaussian(
         kernel = kernel.astype(queries.dtype)
         return kernel if pairs is None else jnp.where(pairs, kernel, 0)
 
-    return weights
+    return RowKernel(weights=weights)
 
 
-def linear(scale: float | None = None) -> Kernel:
+def linear(scale: float | None = None) -> RowKernel:
     """The linear kernel: weights are the scaled inner products themselves.
 
     Args:
@@ -125,13 +154,13 @@ def linear(scale: float | None = None) -> Kernel:
     _check_scale(scale)
 
     def weights(
-        queries: Float[Array, "n k"], keys: Float[Array, "n k"], mask: Mask | None = None
-    ) -> Weights:
+        queries: Float[Array, "a k"], keys: Float[Array, "b k"], mask: RowMask | None = None
+    ) -> Float[Array, "a b"]:
         products = (_scale(scale, queries) * _products(queries, keys)).astype(queries.dtype)
-        pairs = _pairs(mask, queries)
+        pairs = _pairs(mask, queries, keys)
         return products if pairs is None else jnp.where(pairs, products, 0)
 
-    return weights
+    return RowKernel(weights=weights)
 
 
 def causal_mask(tokens: int) -> Bool[Array, "n n"]:
@@ -151,32 +180,33 @@ def _check_scale(scale: float | None) -> None:
         positive("scale", scale)
 
 
-def _scale(scale: float | None, queries: Float[Array, "n k"]) -> float:
+def _scale(scale: float | None, queries: Float[Array, "a k"]) -> float:
     return queries.shape[-1] ** -0.5 if scale is None else scale
 
 
-def _products(queries: Float[Array, "n k"], keys: Float[Array, "n k"]) -> Float[Array, "n n"]:
+def _products(queries: Float[Array, "a k"], keys: Float[Array, "b k"]) -> Float[Array, "a b"]:
     # Sixteen bits do for the factors, but not for what an exponential is taken of.
     wide = jnp.promote_types(queries.dtype, jnp.float32)
     return matmul(queries, keys, "nt", dtype=wide)
 
 
-def _pairs(mask: Mask | None, queries: Float[Array, "n k"]) -> Bool[Array, "n n"] | None:
+def _pairs(
+    mask: RowMask | None, queries: Float[Array, "a k"], keys: Float[Array, "b k"]
+) -> Bool[Array, "a b"] | None:
     if mask is None:
         return None
-    tokens = len(queries)
-    if mask.shape not in ((tokens,), (tokens, tokens)):
+    shape = len(queries), len(keys)
+    if mask.shape not in (shape[1:], shape):
         raise ValueError(
-            f"mask must have shape ({tokens},) for keys or ({tokens}, {tokens}) for pairs, "
-            f"got {mask.shape}"
+            f"mask must have shape {shape[1:]} for keys or {shape} for pairs, got {mask.shape}"
         )
-    return jnp.broadcast_to(mask if mask.ndim == 2 else mask[None, :], (tokens, tokens))
+    return jnp.broadcast_to(mask if mask.ndim == 2 else mask[None, :], shape)
 
 
 @jax.custom_jvp
 def _normalised_exponential(
-    logits: Float[Array, "n n"], pairs: Bool[Array, "n n"] | None
-) -> Weights:
+    logits: Float[Array, "a b"], pairs: Bool[Array, "a b"] | None
+) -> Float[Array, "a b"]:
     if pairs is None:
         exponential = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
         return exponential / jnp.sum(exponential, axis=-1, keepdims=True)
@@ -190,7 +220,7 @@ def _normalised_exponential(
 
 
 @_normalised_exponential.defjvp
-def _(primals: Any, tangents: Any) -> tuple[Weights, Weights]:
+def _(primals: Any, tangents: Any) -> tuple[Array, Array]:
     """A formula in the weights alone: nothing else need be kept for the backward pass."""
     weights, pairs = _normalised_exponential(*primals), primals[1]
     # A masked pair may have no finite tangent.

@@ -209,4 +209,16 @@ def test_refused_masks(name, shape, monkeypatch):
     monkeypatch.setattr(kernels, "_pairs", inspect.unwrap(kernels._pairs))
     queries, keys = queries_and_keys()
     with pytest.raises(ValueError, match=r"mask must have shape \(5,\) for keys or \(5, 5\)"):
-        inspect.unwrap(KERNELS[name])(queries, keys, jnp.ones(shape, bool))
+        inspect.unwrap(KERNELS[name].weights)(queries, keys, jnp.ones(shape, bool))
+
+
+@pytest.mark.parametrize("mask", masks())
+@pytest.mark.parametrize("name", KERNELS)
+def test_some_rows_alone(name, mask):
+    """Invariance: rows 1 to 3 from their queries and their part of the mask are those of all."""
+    queries, keys = queries_and_keys()
+    given = masks()[mask][0]
+    own = given[1:4] if given is not None and given.ndim == 2 else given
+    found = KERNELS[name](queries[1:4], keys, own)
+    whole = KERNELS[name](queries, keys, given)
+    np.testing.assert_allclose(found, whole[1:4], rtol=round_off(), atol=round_off())
