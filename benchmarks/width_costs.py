@@ -1,17 +1,16 @@
-"""Costs about a gradient: its activations, a unit of flow time, seeds batched, virtual devices.
+"""Costs about a gradient: its activations, a unit of flow time, several seeds, virtual devices.
 
     activations = scratch of twice the samples - scratch of the samples
 
 One trap: scratch holds copies of the parameters too, which grow with the heads whatever is done.
 """
 
-import functools
 import math
+import os
 from typing import Any
 
 from benchmarks import width_networks, width_spread
 from benchmarks.attention_peers import Shape
-from benchmarks.distance_timing import interleaved
 
 
 def shape(config: Any, heads: int, tokens: int) -> Shape:
@@ -45,21 +44,24 @@ def flows(config: Any) -> list[dict]:
 
 
 def seeds(config: Any) -> list[dict]:
-    """Seconds of several seeds in one program over those of one."""
+    """Seconds of several seeds in one program, a device per core, over those of one seed."""
     _, depth, tokens = config.fixed
     found = []
     for heads in config.seed_heads:
-        pair = width_networks.replicas(shape(config, heads, tokens), depth, config.seeds)
-        timings = interleaved(
-            {name: functools.partial(width_networks.finished, it) for name, it in pair.items()},
+        said = width_spread.measured(
+            shape(config, heads, tokens),
+            depth,
+            devices=math.gcd(config.batch, os.cpu_count() or 1),
             rounds=max(5, config.rounds),
-            least_seconds=config.least_seconds,
-            patience=math.inf,
+            seeds=config.seeds,
         )
-        one, several = timings["one"], timings["several"]
+        one, several = said["one, alone"], said["several, spread"]
         found.append({
-            "heads": heads, "seeds": config.seeds, "ratio": several.seconds / one.seconds,
-            "processor_ratio": several.processor_seconds / one.processor_seconds,
+            "heads": heads, "seeds": config.seeds, "devices": said["devices"],
+            "ratio": several["seconds"] / one["seconds"],
+            "processor_ratio": several["processor_seconds"] / one["processor_seconds"],
+            "alone": said["several, alone"]["seconds"] / one["seconds"],
+            "spread": several["seconds"] / said["one, spread"]["seconds"],
         })  # fmt: skip
     return found
 

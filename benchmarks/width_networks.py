@@ -75,20 +75,6 @@ def network(shape: Shape, depth: int, *, axis: str | None = None) -> Callable[[A
     return lambda heads, tokens: layers.apply((heads,), tokens)
 
 
-def replicas(shape: Shape, depth: int, seeds: int) -> dict[str, Contender]:
-    """The gradients of one seed, and of several in one program."""
-    drawn = [
-        attention_peers.problem(SEED + seed, shape, "float32", depth=depth) for seed in range(seeds)
-    ]
-    risk = flow.empirical_risk(network(shape, depth), drawn[0].tokens, drawn[0].targets)
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(each.heads for each in drawn))
-    one = attention_peers.compiled(attention_peers.risk_gradient, risk, drawn[0].heads)
-    several = attention_peers.compiled(
-        jax.vmap(attention_peers.risk_gradient, in_axes=(None, 0)), risk, stacked
-    )
-    return {"one": one, "several": several}
-
-
 def flowing(shape: Shape, depth: int, horizon: float) -> Flow:
     """The gradient flow of the mean square error from its start to a horizon, solved twice."""
     given = attention_peers.problem(SEED, shape, "float32", depth=depth)

@@ -89,8 +89,10 @@ def numbers(results: dict) -> list[dict]:
     else:
         found.append(_number(what, np.nan, ACTIVATION_EXPONENT, note="more samples add none"))
     for each in results["seeds"]:
-        what = f"{each['seeds']} seeds in one program over one, {each['heads']} heads"
-        note = f"of processor time {each['processor_ratio']:.2f}"
+        what = f"{each['seeds']} seeds in one program on {each['devices']} virtual devices over "
+        what += f"one seed on one, {each['heads']} heads"
+        note = f"of processor time {each['processor_ratio']:.2f}; all on one device "
+        note += f"{each['alone']:.2f}; one seed spread as well {each['spread']:.2f}"
         found.append(_number(what, each["ratio"], LARGEST_SEEDS, note=note))
     spread = results["devices"]
     what = f"{spread['devices']} virtual devices, {spread['heads']} heads: "

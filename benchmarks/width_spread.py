@@ -1,9 +1,10 @@
-"""The same gradient on one device and on several virtual ones, in a process of its own.
+"""Gradients on one device and on several virtual ones, in a process of its own.
 
-    python -m benchmarks.width_spread HEADS HEAD_DIM DIM TOKENS BATCH DEPTH ROUNDS
+    python -m benchmarks.width_spread SEEDS HEADS HEAD_DIM DIM TOKENS BATCH DEPTH ROUNDS
 
-runs with as many devices as ``XLA_FLAGS`` makes and prints one line of JSON: the largest difference
-relative to the largest entry, and wall and processor seconds of both.
+runs with as many devices as ``XLA_FLAGS`` makes and prints one line of JSON: wall and processor
+seconds of every program and, of the same gradient on one device and on all, the largest difference
+relative to the largest entry. One seed: particles and samples are spread. Several: samples alone.
 
 One trap: virtual devices share the cores of one processor. They cannot be faster than one device;
 what they show is the work that the spreading adds.
@@ -24,19 +25,23 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 from benchmarks import attention_peers, width_networks
-from benchmarks.attention_peers import Shape
+from benchmarks.attention_peers import Contender, Shape
 from benchmarks.distance_timing import interleaved
 from meanfield import devices, flow
 
 
-def measured(shape: Shape, depth: int, *, devices: int, rounds: int) -> dict[str, Any]:
+def measured(
+    shape: Shape, depth: int, *, devices: int, rounds: int, seeds: int = 1
+) -> dict[str, Any]:
     """What a process with so many virtual devices says.
 
     Args:
-        shape: Sizes of the network; devices divide its heads, and two of them its batch.
+        shape: Sizes of the network.
         depth: Its layers.
-        devices: Virtual devices: half of them along the heads, two along the samples.
-        rounds: Samples of each, taken in turns.
+        devices: Virtual devices. For one seed, two of them along the samples and the others along
+            the heads; all along the samples for several.
+        rounds: Samples of each program, taken in turns.
+        seeds: Networks whose gradients one program takes.
     """
     environment = {
         **os.environ,
@@ -44,7 +49,7 @@ def measured(shape: Shape, depth: int, *, devices: int, rounds: int) -> dict[str
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path]),
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
     }
-    words = [sys.executable, "-m", __name__, *map(str, (*shape, depth, rounds))]
+    words = [sys.executable, "-m", __name__, *map(str, (seeds, *shape, depth, rounds))]
     told = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     if told.returncode:
         raise RuntimeError(f"the process with {devices} devices failed: {told.stderr}")
@@ -52,9 +57,26 @@ def measured(shape: Shape, depth: int, *, devices: int, rounds: int) -> dict[str
 
 
 def main(words: Sequence[str]) -> None:
-    """Both gradients in this process."""
-    *sizes, depth, rounds = map(int, words)
+    """The programs in this process."""
+    seeds, *sizes, depth, rounds = map(int, words)
     shape = Shape(*sizes)
+    programs = _spread(shape, depth) if seeds == 1 else _seeds(shape, depth, seeds)
+    timings = interleaved(
+        {name: functools.partial(width_networks.finished, it) for name, it in programs.items()},
+        rounds=rounds,
+        least_seconds=0.0 if seeds == 1 else 0.1,
+        patience=math.inf,
+    )
+    said: dict[str, Any] = {"devices": jax.device_count()}
+    if seeds == 1:
+        said["apart"] = _apart({name: it.run() for name, it in programs.items()})
+    for name, timing in timings.items():
+        said[name] = {"seconds": timing.seconds, "processor_seconds": timing.processor_seconds}
+    print(json.dumps(said))
+
+
+def _spread(shape: Shape, depth: int) -> dict[str, Contender]:
+    """The same gradient on one device and on all."""
     given = attention_peers.problem(width_networks.SEED, shape, "float32", depth=depth)
     mesh = devices.mesh(data=2, heads=jax.device_count() // 2)
     along = PartitionSpec(None, "heads")
@@ -63,28 +85,45 @@ def main(words: Sequence[str]) -> None:
         width_networks.network(shape, depth, axis="heads"),
         given.tokens, given.targets, mesh=mesh, partition=along,
     )  # fmt: skip
-    pair = {
+    return {
         "one": attention_peers.compiled(attention_peers.risk_gradient, alone, given.heads),
         "several": attention_peers.compiled(
             attention_peers.risk_gradient, spread, devices.spread(given.heads, mesh, along)
         ),
     }
-    found = {name: jax.tree.map(np.asarray, it.run()) for name, it in pair.items()}
-    timings = interleaved(
-        {name: functools.partial(width_networks.finished, it) for name, it in pair.items()},
-        rounds=rounds,
-        least_seconds=0.0,
-        patience=math.inf,
-    )
-    said: dict[str, Any] = {"devices": jax.device_count(), "apart": _apart(found)}
-    for name, timing in timings.items():
-        said[name] = {"seconds": timing.seconds, "processor_seconds": timing.processor_seconds}
-    print(json.dumps(said))
+
+
+def _seeds(shape: Shape, depth: int, seeds: int) -> dict[str, Contender]:
+    """Gradients of one network and of several, on one device and with samples spread over all."""
+    drawn = [
+        attention_peers.problem(width_networks.SEED + seed, shape, "float32", depth=depth)
+        for seed in range(seeds)
+    ]
+    heads = {
+        "one": drawn[0].heads,
+        "several": jax.tree.map(lambda *leaves: np.stack(leaves), *(each.heads for each in drawn)),
+    }
+    gradients = {"one": attention_peers.risk_gradient, "several": _gradients}
+    mesh, found = devices.mesh(data=jax.device_count()), {}
+    for place, over in (("alone", None), ("spread", mesh)):
+        net = width_networks.network(shape, depth)
+        risk = flow.empirical_risk(net, drawn[0].tokens, drawn[0].targets, mesh=over)
+        for number, gradient in gradients.items():
+            theta = heads[number]
+            if over is not None:
+                theta = devices.spread(theta, over, PartitionSpec())
+            found[f"{number}, {place}"] = attention_peers.compiled(gradient, risk, theta)
+    return found
+
+
+def _gradients(risk: Any, heads: Any) -> Any:
+    return devices.batched(functools.partial(attention_peers.risk_gradient, risk))(heads)
 
 
 def _apart(found: dict[str, Any]) -> float:
     leaves = zip(*(jax.tree.leaves(found[name]) for name in ("several", "one")), strict=True)
-    return max(float(np.max(np.abs(a - b)) / np.max(np.abs(b))) for a, b in leaves)
+    pairs = ((np.asarray(a), np.asarray(b)) for a, b in leaves)
+    return max(float(np.max(np.abs(a - b)) / np.max(np.abs(b))) for a, b in pairs)
 
 
 if __name__ == "__main__":
