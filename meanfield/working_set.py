@@ -5,13 +5,18 @@ need stays in the cache of a core, and slow if every pass reads and writes main 
 
     chunk = budget / (bytes of the largest array that one sample makes)
 
+A loop that adds up gradients reads and writes that of every weight in each turn, so a turn should
+have more to do than that, and no more than a core does fast:
+
+    bytes of a turn = 4 times those of the largest weight, at least LEAST, at most the budget
+
 One trap: arrays that no sample enters, such as weights, are there once whatever the chunk; they
-must not count.
+must not count among those that it makes.
 """
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +25,10 @@ from jaxtyping import PyTree
 
 BUDGET = {"cpu": 2**21}
 """Bytes that the largest array may have, by kind of device: about what a core's cache holds."""
+LEAST = 2**17
+"""Bytes that a core handles fastest by itself, and below which the turns of a loop cost more."""
 ELSEWHERE = 2**30
-"""The same on accelerators, which want large arrays and have memory of their own to fill."""
+"""The budget on accelerators, which want large arrays and have memory of their own to fill."""
 
 
 def budget() -> int:
@@ -33,25 +40,53 @@ def budget() -> int:
     return BUDGET.get(jax.default_backend(), ELSEWHERE)
 
 
-def fitting(number: int, each: float | int, /) -> int:
-    """How many of ``number`` alike pieces to handle at once: all, or as many as fit the budget.
+def turn(weight: int, /) -> int:
+    """Bytes that the largest array of one turn of a loop over samples may have.
+
+    Args:
+        weight: Bytes of the largest weight whose gradient the loop adds up.
+
+    >>> turn(10**9) == budget()
+    True
+    """
+    if jax.default_backend() not in BUDGET:
+        return budget()
+    return min(budget(), max(LEAST, 4 * weight))
+
+
+def fitting(number: int, each: float | int, /, *, room: int | None = None) -> int:
+    """How many of ``number`` alike pieces to handle at once: all, or as many as fit.
 
     A divisor of ``number`` is preferred: a loop over equal chunks compiles its body once.
 
     Args:
         number: How many pieces there are.
         each: Bytes of the largest array of one of them.
+        room: Bytes that the largest array may have; :func:`budget` if None.
 
     >>> fitting(10, 1), fitting(10, 2**40)
     (10, 1)
     """
-    most = int(min(number, max(1, budget() // max(each, 1))))
+    room = budget() if room is None else room
+    most = int(min(number, max(1, room // max(each, 1))))
     divisor = next(size for size in range(most, 0, -1) if number % size == 0)
     return divisor if 2 * divisor >= most else most
 
 
-def largest_array(function: Callable[..., Any], *arguments: PyTree) -> int:
-    """Bytes of the largest array in ``function(*arguments)`` that the last argument enters.
+class Largest(NamedTuple):
+    """Bytes of the largest arrays of a function.
+
+    Attributes:
+        made: Of those that the last argument enters.
+        weight: Of those that it does not enter but meets: what a product takes it with.
+    """
+
+    made: int
+    weight: int
+
+
+def largest_arrays(function: Callable[..., Any], *arguments: PyTree) -> Largest:
+    """The largest arrays in ``function(*arguments)``, with the last argument and beside it.
 
     Nothing is computed: the function is traced, loops and inner functions included.
 
@@ -59,8 +94,8 @@ def largest_array(function: Callable[..., Any], *arguments: PyTree) -> int:
         function: Any function of trees of arrays.
         arguments: Arrays, or their shapes.
 
-    >>> largest_array(lambda w, x: jnp.outer(x, x) @ w[:4], jnp.ones(99), jnp.ones(4))
-    64
+    >>> largest_arrays(lambda w, x: jnp.outer(x, x) @ w[:4], jnp.ones(99), jnp.ones(4))
+    Largest(made=64, weight=16)
     """
     shapes = jax.tree.map(_shape, arguments)
     traced = jax.make_jaxpr(function)(*shapes)
@@ -72,22 +107,30 @@ def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf))
 
 
-def _walk(jaxpr: Any, entered: list[bool]) -> int:
-    """The largest array that the marked inputs enter."""
+def _walk(jaxpr: Any, entered: list[bool]) -> Largest:
+    """The largest arrays that the marked inputs enter, and that they meet."""
     marked = {var for var, mark in zip(jaxpr.invars, entered, strict=True) if mark}
-    largest = 0
+    made, weight = 0, 0
     for equation in jaxpr.eqns:
         marks = [not isinstance(v, core.Literal) and v in marked for v in equation.invars]
         if not any(marks):
             continue
         marked.update(equation.outvars)
-        for inner in _inner(equation):
+        parts = _inner(equation)
+        for inner in parts:
             # Where a loop's inputs are not the equation's, all of them count as entered.
             fits = len(inner.invars) == len(marks)
-            largest = max(largest, _walk(inner, marks if fits else [True] * len(inner.invars)))
-        sizes = (math.prod(v.aval.shape) * v.aval.dtype.itemsize for v in equation.outvars)
-        largest = max([largest, *sizes])
-    return largest
+            found = _walk(inner, marks if fits else [True] * len(inner.invars))
+            made, weight = max(made, found.made), max(weight, found.weight)
+        made = max([made, *map(_bytes, equation.outvars)])
+        if not parts:
+            met = (v for v, mark in zip(equation.invars, marks, strict=True) if not mark)
+            weight = max([weight, *map(_bytes, met)])
+    return Largest(made, weight)
+
+
+def _bytes(variable: Any) -> int:
+    return math.prod(variable.aval.shape) * variable.aval.dtype.itemsize
 
 
 def _inner(equation: Any) -> list[Any]:

@@ -5,24 +5,35 @@ import numpy as np
 from meanfield import working_set
 
 
-def test_the_largest_array():
+def test_the_largest_arrays():
     """Closed form: bytes counted by hand, inner functions and loops included, weights left out."""
     token = jnp.ones(3, np.float32)
     weights = jnp.ones((100, 100), np.float32)
     cases = (
-        (lambda w, x: jnp.outer(x, x), 4 * 9),
-        (lambda w, x: jnp.sum(w @ w) * x, 4 * 3),
-        (lambda w, x: w[:, :3] @ x, 4 * 100),
-        (jax.jit(lambda w, x: jnp.sum(jnp.outer(x, x))), 4 * 9),
-        (jax.checkpoint(lambda w, x: jnp.sum(jnp.outer(x, x))), 4 * 9),
-        (lambda w, x: jax.lax.map(lambda row: jnp.sum(jnp.outer(row[:3], x)), w), 4 * 100),
-        (lambda w, x: jax.lax.map(lambda row: jnp.sum(jnp.outer(row, x)), w), 4 * 300),
-        (lambda w, x: jax.vmap(lambda row: jnp.sum(row[:3] * x))(w), 4 * 300),
+        (lambda w, x: jnp.outer(x, x), 4 * 9, 0),
+        (lambda w, x: jnp.sum(w @ w) * x, 4 * 3, 4),
+        (lambda w, x: w[:, :3] @ x, 4 * 100, 4 * 300),
+        (jax.jit(lambda w, x: jnp.sum(jnp.outer(x, x))), 4 * 9, 0),
+        (jax.checkpoint(lambda w, x: jnp.sum(jnp.outer(x, x) @ w[:3])), 4 * 300, 4 * 300),
+        (lambda w, x: jax.lax.map(lambda row: jnp.sum(row[:3] * x), w), 4 * 100, 4 * 3),
+        (lambda w, x: jax.lax.map(lambda row: jnp.sum(jnp.outer(row, x)), w), 4 * 300, 4 * 100),
+        (lambda w, x: jax.vmap(lambda row: jnp.sum(row[:3] * x))(w), 4 * 300, 4 * 300),
     )
-    for function, expected in cases:
-        assert working_set.largest_array(function, weights, token) == expected
+    for function, *expected in cases:
+        assert list(working_set.largest_arrays(function, weights, token)) == expected
     shape = jax.ShapeDtypeStruct((5,), np.float64)
-    assert working_set.largest_array(lambda x: {"a": x[:, None] * x[None, :]}, shape) == 8 * 25
+    found = working_set.largest_arrays(lambda x: {"a": x[:, None] * x[None, :]}, shape)
+    assert found.made == 8 * 25
+
+
+def test_a_turn(monkeypatch):
+    """Closed form: four times the weight, within what a core handles fast; all elsewhere."""
+    least, most = working_set.LEAST, working_set.budget()
+    turns = [working_set.turn(weight) for weight in (0, least // 4, least, 2 * least, 10**9)]
+    assert turns == [least, least, 4 * least, 8 * least, most]
+    assert working_set.fitting(100, least, room=4 * least) == 4
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert working_set.turn(0) == working_set.budget()
 
 
 def test_what_fits(monkeypatch):

@@ -25,7 +25,7 @@ from jaxtyping import PyTree
 from meanfield.devices import zeros
 from meanfield.notation import Mask, Tokens, Weights
 from meanfield.tree import leading_axis
-from meanfield.working_set import budget, fitting, largest_array
+from meanfield.working_set import budget, fitting, largest_arrays
 
 Encoder = Callable[[Tokens, Any, Mask | None], Tokens]
 SAMPLES = 16
@@ -106,7 +106,7 @@ def chunked_mean(
     """
     width = leading_axis(particles)
     if chunk is None:
-        every = largest_array(lambda p, t: a_block.mean(t, p, mask), particles, tokens)
+        every = largest_arrays(lambda p, t: a_block.mean(t, p, mask), particles, tokens).made
         # Samples share the cache; few particles of several samples make better matrix products.
         chunk = width if every <= budget() else fitting(width, SAMPLES * every / width)
     if chunk >= width:
