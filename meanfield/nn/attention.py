@@ -7,8 +7,8 @@ One head, with kernel S (:mod:`meanfield.nn.kernels`):
 
 and its mean over M heads by merged projections: one matrix product for the queries of all heads.
 
-Sequences whose weights [n n] outgrow fast memory are handled some queries at a time
-(:mod:`meanfield.nn.mixing`).
+Sequences whose weights [n n] outgrow fast memory are handled some queries at a time; on a GPU in
+sixteen bits, cuDNN computes attention without them (:mod:`meanfield.nn.mixing`).
 
 One trap: the usual multi-head attention is the *sum* over heads; it is M times the mean.
 
@@ -17,6 +17,7 @@ References:
     is our reading of the paper).
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -54,6 +55,7 @@ def attention(
     kernel: kernels.Kernel | None = None,
     measure: inits.Measure | None = None,
     rows: int | None = None,
+    fused: str | None = None,
 ) -> Block:
     """The attention half-step: every particle is one head.
 
@@ -65,6 +67,8 @@ def attention(
         rows: Queries handled at once, in a loop that the backward pass computes anew; it need not
             divide the tokens. If None, all, or as many as keep one head's weights in fast memory
             where the kernel is a :class:`meanfield.nn.RowKernel`.
+        fused: ``"cudnn"``: no weights in memory, on a GPU in 16 bits; ``"plain"``; if None, cuDNN
+            where it can be had. Forward-mode derivatives need ``"plain"``, Hessian products none.
 
     Returns:
         The block, with particles :class:`Head`.
@@ -82,7 +86,7 @@ def attention(
     template = _template(count("dim", dim), count("head_dim", head_dim))
     kernel = kernel or kernels.softmax()
     measure = measure or inits.scaled()
-    mix = mixing(kernel, rows=rows)
+    mix = mixing(kernel, rows=rows, fused=fused)
 
     def weights(tokens: Tokens, head: Head, mask: Mask | None) -> Weights:
         check_tokens(tokens, head.query.shape[-2], "heads")
@@ -101,10 +105,12 @@ def attention(
         mixed = mix(queries, keys, values, mask).reshape(len(tokens), -1)
         return matmul(mixed, heads.output.reshape(width * size, -1)) / width
 
-    def draw(key: Any) -> Head:
-        return measure(key, template)
-
+    draw = functools.partial(_drawn, measure, template)
     return Block(name="heads", particle=one, mean=mean, draw=draw, weights=weights)
+
+
+def _drawn(measure: inits.Measure, template: Head, key: Any) -> Head:
+    return measure(key, template)
 
 
 def _template(dim: int, head_dim: int) -> Head:

@@ -38,6 +38,22 @@ RowMask = Bool[Array, "b"] | Bool[Array, "a b"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Exponential:
+    """What a fused form on a GPU must know of softmax and Gaussian kernels.
+
+    >>> gaussian(1.0).exponential.bandwidth
+    1.0
+    """
+
+    scale: float | None = None
+    """Factor inside the exponent; 1/sqrt(k) if None."""
+    bandwidth: float | None = None
+    """The constant before the squared distance; None where the exponent is the inner product."""
+    normalize: bool = True
+    """Whether rows are divided by their sum."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RowKernel:
     """A kernel each of whose rows depends on its own query, its own mask and all keys.
 
@@ -51,6 +67,8 @@ class RowKernel:
 
     weights: Callable[..., Float[Array, "_ _"]]
     """A function ``(queries [a k], keys [b k], mask=None) -> weights [a b]``."""
+    exponential: Exponential | None = None
+    """The same for a fused form (:mod:`meanfield.nn.fused`); None where there is none."""
 
     def __call__(
         self,
@@ -88,7 +106,7 @@ def softmax(scale: float | None = None) -> RowKernel:
         logits = _scale(scale, queries) * _products(queries, keys)
         return _normalised_exponential(logits, _pairs(mask, queries, keys)).astype(queries.dtype)
 
-    return RowKernel(weights=weights)
+    return RowKernel(weights=weights, exponential=Exponential(scale=scale))
 
 
 def gaussian(
@@ -133,7 +151,8 @@ def gaussian(
         kernel = kernel.astype(queries.dtype)
         return kernel if pairs is None else jnp.where(pairs, kernel, 0)
 
-    return RowKernel(weights=weights)
+    known = Exponential(scale=scale, bandwidth=bandwidth, normalize=normalize)
+    return RowKernel(weights=weights, exponential=known)
 
 
 def linear(scale: float | None = None) -> RowKernel:

@@ -1,44 +1,50 @@
-r"""Values mixed by the weights of many heads: all queries at once, or some of them at a time.
+r"""The form in which attention is computed: by rows, all at once, or fused on a GPU.
 
-    mixed_a = sum_b S_ab v_b            for the queries a = 1..n, in chunks of r rows
+    plain    weights of as many queries as fit fast memory          (:mod:`meanfield.nn.rows`)
+    cudnn    no weights at all, in sixteen bits, on an NVIDIA GPU   (:mod:`meanfield.nn.fused`)
 
-With r rows at once memory is r n numbers for each head in place of n^2: the backward pass computes
-each chunk's weights anew.
-
-One trap: only a kernel whose row a depends on query a and all keys may be cut into rows
-(:class:`meanfield.nn.RowKernel`). A mask of pairs [n n] is whole in memory whatever the rows; one
-of keys [n] is not in the way.
+One trap: which form is taken is settled when a program is traced, from shapes, dtype and the
+default device.
 """
 
+import functools
+import warnings
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-from meanfield.checks import count
+from meanfield.checks import choice, count
+from meanfield.nn.dot_product import attended
+from meanfield.nn.fused import added_dims, fused_mixed
 from meanfield.nn.kernels import Kernel, RowKernel, RowMask
-from meanfield.nn.products import matmul
-from meanfield.working_set import budget, fitting
+from meanfield.nn.rows import Keys, Queries, mixed_in_rows, rows_at_once
 
-Queries = Float[Array, "a m k"]
-"""Queries of all heads, and what is mixed for them."""
-Keys = Float[Array, "b m k"]
-"""Keys, or values, of all heads."""
 Mix = Callable[..., Queries]
 """A function ``(queries, keys, values, mask) -> mixed values`` of all heads."""
+FORMS = ("cudnn", "plain")
+"""Forms that may be asked for by name."""
+LEAST_CAPABILITY = 8.0
+"""Compute capability of the oldest GPUs that cuDNN's fused attention runs on."""
+MOST_DIMS = {LEAST_CAPABILITY: 128, 9.0: 256}
+"""Head dimensions that it takes, from which compute capability on."""
 
 
-def mixing(kernel: Kernel, /, *, rows: int | None = None) -> Mix:
+def mixing(kernel: Kernel, /, *, rows: int | None = None, fused: str | None = None) -> Mix:
     """How values are mixed by a kernel's weights.
 
     Args:
         kernel: The attention kernel.
-        rows: Queries handled at once; if None, as many as keep the weights of one head in fast
-            memory, or all where the kernel does not say that its rows are independent.
+        rows: Queries that the plain form handles at once; if None, as many as keep the weights of
+            one head in fast memory, or all where the kernel does not say that its rows are
+            independent.
+        fused: ``"cudnn"``, ``"plain"``, or None for cuDNN where it can be had.
 
     Raises:
-        ValueError: If ``rows`` is not a positive integer, or is given for such a kernel.
+        ValueError: If ``rows`` is not a positive integer, or is given for such a kernel; if
+            ``fused`` is no form, or cuDNN is asked for and cannot be had.
 
     >>> from meanfield.nn import linear
     >>> ones = jnp.ones((3, 2, 1))
@@ -51,94 +57,76 @@ def mixing(kernel: Kernel, /, *, rows: int | None = None) -> Mix:
             f"got rows={rows} and {kernel!r}: if each row of it depends on its own query, its mask "
             "and all keys alone, give nn.RowKernel(weights=...) of it"
         )
+    if fused is not None:
+        choice("fused", fused, FORMS)
+    known: Any = getattr(kernel, "exponential", None)
 
     def mix(queries: Queries, keys: Keys, values: Keys, mask: RowMask | None) -> Queries:
+        if fused != "plain" and _by_cudnn(kernel, queries, mask, asked=fused == "cudnn"):
+            return fused_mixed(known, queries, keys, values, mask, attend=attended("cudnn"))
         some = rows or rows_at_once(kernel, queries, keys)
         return mixed_in_rows(kernel, queries, keys, values, mask, rows=some)
 
     return mix
 
 
-def mixed(
-    kernel: Kernel, queries: Queries, keys: Keys, values: Keys, mask: RowMask | None, /
-) -> Queries:
-    """The values mixed for all queries at once.
-
-    Args:
-        kernel: The attention kernel.
-        queries: Queries of all heads.
-        keys: Keys.
-        values: Values.
-        mask: True where a key may be attended to.
-
-    >>> from meanfield.nn import linear
-    >>> ones = jnp.ones((3, 2, 1))
-    >>> mixed(linear(), ones, ones, ones, None)[0].tolist()
-    [[3.0], [3.0]]
-    """
-    queries, keys, values = (jnp.moveaxis(leaf, 1, 0) for leaf in (queries, keys, values))
-    weights = jax.vmap(kernel, in_axes=(0, 0, None))(queries, keys, mask)
-    return jnp.moveaxis(matmul(weights, values), 0, 1)
+def _by_cudnn(kernel: Kernel, queries: Array, mask: RowMask | None, *, asked: bool) -> bool:
+    """Whether cuDNN computes attention to these; the reason why not where that is a surprise."""
+    plain, surprise = _elsewhere(queries), _unknown(kernel, queries, mask)
+    if asked and (plain or surprise):
+        raise ValueError(
+            f'fused="cudnn" needs {plain or surprise}; leave fused out for the form that fits, '
+            'or give fused="plain"'
+        )
+    if not plain and surprise:
+        _warned(surprise)
+    return not (plain or surprise)
 
 
-def mixed_in_rows(
-    kernel: Kernel,
-    queries: Queries,
-    keys: Keys,
-    values: Keys,
-    mask: RowMask | None,
-    /,
-    *,
-    rows: int,
-) -> Queries:
-    """The values mixed for ``rows`` queries at a time, the same numbers to round-off.
-
-    Args:
-        kernel: The attention kernel.
-        queries: Queries of all heads.
-        keys: Keys.
-        values: Values.
-        mask: True where a key may be attended to.
-        rows: Queries at once; a shorter last chunk takes the rest.
-
-    >>> from meanfield.nn import linear
-    >>> ones = jnp.ones((3, 2, 1))
-    >>> mixed_in_rows(linear(), ones, ones, ones, None, rows=2)[2].tolist()
-    [[3.0], [3.0]]
-    """
-    number, dtype = len(queries), queries.dtype
-    if rows >= number:
-        return mixed(kernel, queries, keys, values, mask)
-    # Every chunk adds to the gradient of the keys and values: many sums of few digits keep none.
-    wide = [leaf.astype(jnp.promote_types(dtype, jnp.float32)) for leaf in (keys, values)]
-
-    @jax.checkpoint
-    def some(queries: Queries, own_mask: RowMask | None) -> Queries:
-        keys, values = (leaf.astype(dtype) for leaf in wide)
-        return mixed(kernel, queries, keys, values, mask if own_mask is None else own_mask)
-
-    cut = (queries, mask if mask is not None and mask.ndim == 2 else None)
-    whole = number // rows * rows
-    chunks = jax.tree.map(lambda leaf: leaf[:whole].reshape(-1, rows, *leaf.shape[1:]), cut)
-    found = jax.lax.map(lambda chunk: some(*chunk), chunks).reshape(whole, *queries.shape[1:])
-    if whole == number:
-        return found
-    return jnp.concatenate([found, some(*jax.tree.map(lambda leaf: leaf[whole:], cut))])
+def _elsewhere(queries: Array) -> str | None:
+    """What is missing for any fused attention; None on a GPU in sixteen bits."""
+    if jax.default_backend() != "gpu":
+        return f"an NVIDIA GPU, got the device {jax.default_backend()}"
+    if queries.dtype not in (jnp.bfloat16, jnp.float16):
+        return (
+            f"tokens and heads in bfloat16 or float16, got {queries.dtype}: "
+            'nn.network(compute="bfloat16") casts them'
+        )
+    return None
 
 
-def rows_at_once(kernel: Kernel, queries: Queries, keys: Keys, /) -> int:
-    """How many queries to handle at once: all, unless one head's weights outgrow fast memory.
+def _unknown(kernel: Kernel, queries: Array, mask: RowMask | None) -> str | None:
+    """What is missing for the fused form of this kernel; None if nothing is."""
+    known = getattr(kernel, "exponential", None)
+    if known is None:
+        return f"the kernel softmax or gaussian, got {kernel!r}"
+    if known.bandwidth is not None and queries.dtype == jnp.float16:
+        return "bfloat16 for a Gaussian kernel, got float16, whose range is too small"
+    capability = _capability()
+    if capability < LEAST_CAPABILITY:
+        return f"a GPU of compute capability {LEAST_CAPABILITY}, got {capability}"
+    most = max(dims for least, dims in MOST_DIMS.items() if capability >= least)
+    most -= added_dims(known, mask, len(queries))
+    size = queries.shape[-1]
+    if size > most:
+        return f"head_dim <= {most} for this kernel on this GPU, got {size}"
+    return None
 
-    Args:
-        kernel: The attention kernel; one that is no ``RowKernel`` is never cut.
-        queries: Queries of all heads.
-        keys: Keys.
 
-    >>> from meanfield.nn import softmax
-    >>> rows_at_once(softmax(), jnp.ones((3, 2, 1)), jnp.ones((3, 2, 1)))
-    3
-    """
-    row = len(keys) * jnp.promote_types(queries.dtype, jnp.float32).itemsize
-    if not isinstance(kernel, RowKernel) or len(queries) * row <= budget():
-        return len(queries)
-    return fitting(len(queries), row)
+def _capability() -> float:
+    """Compute capability of the default GPU; 0 where it has none."""
+    try:
+        return float(getattr(jax.devices()[0], "compute_capability", 0.0))
+    except ValueError:
+        # Other makers' GPUs have names there.
+        return 0.0
+
+
+@functools.cache
+def _warned(reason: str) -> None:
+    """Says once in a process why the plain form is taken."""
+    warnings.warn(
+        f"attention takes the plain form: a fused one needs {reason}; "
+        'fused="plain" says that this is meant',
+        stacklevel=2,
+    )

@@ -1,130 +1,117 @@
-import inspect
-import itertools
-from typing import Any
+import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import round_off
 
-from meanfield import nn, working_set
+from meanfield import nn
 from meanfield.nn import mixing
-from meanfield.nn.mixing import mixed, mixed_in_rows, rows_at_once
+from meanfield.nn.dot_product import attended
 
-TOKENS, WIDTH, HEAD_DIM, ROWS = 7, 2, 3, 3
-KERNELS = {
-    "softmax": nn.softmax(),
-    "gaussian": nn.gaussian(),
-    "normalized": nn.gaussian(normalize=True),
-    "linear": nn.linear(),
+TOKENS, DIM, HEAD_DIM = 5, 4, 2
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A device that answers like a GPU, whose attention is computed here."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(mixing, "_capability", lambda: 8.0)
+    seen = []
+
+    def attend(implementation):
+        seen.append(implementation)
+        return attended("xla")
+
+    monkeypatch.setattr(mixing, "attended", attend)
+    mixing._warned.cache_clear()
+    return seen
+
+
+def update(dtype="bfloat16", head_dim=HEAD_DIM, mask=None, **options):
+    """The update of some tokens by three heads."""
+    block = nn.attention(dim=DIM, head_dim=head_dim, **options)
+    heads = jax.vmap(block.draw)(jax.random.split(jax.random.key(0), 3))
+    tokens = jax.random.normal(jax.random.key(1), (TOKENS, DIM))
+    tokens, heads = jax.tree.map(lambda leaf: leaf.astype(dtype), (tokens, heads))
+    return np.asarray(block.mean(tokens, heads, mask), float)
+
+
+@pytest.mark.parametrize("kernel", [nn.softmax(), nn.gaussian(), nn.gaussian(normalize=True)])
+def test_fused_where_it_can_be_had(kernel, gpu):
+    """Independent library: jax.nn's attention, in sixteen bits; no other precision, no "plain"."""
+    found, plain = update(kernel=kernel), update(kernel=kernel, fused="plain")
+    assert gpu == ["cudnn"]
+    np.testing.assert_allclose(found, plain, atol=0.02 * np.max(np.abs(plain)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        update("float32", kernel=kernel)
+    update(kernel=kernel, fused="cudnn", mask=nn.causal_mask(TOKENS))
+    assert gpu == ["cudnn"] * 2
+
+
+def test_plain_without_a_word_on_a_processor(monkeypatch):
+    """Closed form: nothing fused is tried, in any precision."""
+    monkeypatch.setattr(mixing, "attended", lambda _: pytest.fail("fused"))
+    for dtype in ("bfloat16", "float64"):
+        np.testing.assert_array_equal(update(dtype), update(dtype, fused="plain"))
+
+
+UNKNOWN = {
+    "linear": ({"kernel": nn.linear()}, "the kernel softmax or gaussian, got RowKernel"),
+    "own": ({"kernel": lambda q, k, mask=None: q @ k.T}, "softmax or gaussian, got <function"),
+    "wide": ({"head_dim": 128, "kernel": nn.gaussian()}, "head_dim <= 122 for this kernel on this"),
+    "odd": ({"head_dim": 128}, "head_dim <= 127 for this kernel on this GPU, got 128"),
+    "range": ({"dtype": "float16", "kernel": nn.gaussian()}, "bfloat16 for a Gaussian kernel, got"),
 }
 
 
-def masks(tokens=TOKENS):
-    """None, one of keys, and one of pairs with a row of no keys."""
-    rng = np.random.default_rng(1)
-    keys, pairs = rng.uniform(size=tokens) < 0.7, rng.uniform(size=(tokens, tokens)) < 0.7
-    pairs[2] = False
-    return {"none": None, "keys": jnp.asarray(keys), "pairs": jnp.asarray(pairs)}
+@pytest.mark.parametrize("case", UNKNOWN)
+def test_one_warning_for_each_cause(case, gpu):
+    """Closed form: the plain form, and a sentence the first time; asked for by name, a refusal."""
+    options, words = UNKNOWN[case]
+    with pytest.warns(UserWarning, match=f"takes the plain form: a fused one needs .*{words}"):
+        update(**options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        update(**options)
+        update(**options, fused="plain")
+    with pytest.raises(ValueError, match=f'^fused="cudnn" needs .*{words}.*fused="plain"'):
+        update(**options, fused="cudnn")
+    assert not gpu
 
 
-def arrays(tokens=TOKENS, dtype=np.float64, width=WIDTH, head_dim=HEAD_DIM):
-    """Queries, keys, values, and a weight for each number of the output."""
-    rng = np.random.default_rng(0)
-    return tuple(jnp.asarray(rng.normal(size=(tokens, width, head_dim)), dtype) for _ in range(4))
+def test_old_gpu(gpu, monkeypatch):
+    """Closed form: cuDNN's attention begins with compute capability 8.0; larger heads with 9.0."""
+    monkeypatch.setattr(mixing, "_capability", lambda: 7.5)
+    with pytest.warns(UserWarning, match=r"compute capability 8.0, got 7.5"):
+        update()
+    monkeypatch.setattr(mixing, "_capability", lambda: 9.0)
+    update(head_dim=128)
+    assert gpu == ["cudnn"]
 
 
-def values_and_gradients(mix, dtype, kernels=tuple(KERNELS), kinds=("none", "keys", "pairs")):
-    """Of these kernels under these masks, in one program."""
-
-    def every(*given):
-        found = {}
-        for name, kind in itertools.product(kernels, kinds):
-            kernel, mask = KERNELS[name], masks()[kind]
-            out, pull = jax.vjp(lambda *a, k=kernel, m=mask: mix(k, *a, m), *given[:3])
-            found[f"{name}, {kind}"] = (out, *pull(given[3]))
-        return found
-
-    return jax.tree.map(lambda leaf: np.asarray(leaf, float), jax.jit(every)(*arrays(dtype=dtype)))
+def test_capability_of_a_device(monkeypatch):
+    """Closed form: read off the device; 0 where it has none, or a name of another maker."""
+    assert mixing._capability() == 0.0
+    for given, expected in (("9.0", 9.0), ("gfx90a", 0.0)):
+        device = type("Device", (), {"compute_capability": given})()
+        monkeypatch.setattr(jax, "devices", lambda device=device: [device])
+        assert mixing._capability() == expected
 
 
-def in_rows(*given):
-    return mixed_in_rows(*given, rows=ROWS)
+def test_refused_forms():
+    """Closed form: what was got, and what to do."""
+    with pytest.raises(ValueError, match="must be one of cudnn, plain, got .cudn.; did you mean"):
+        nn.attention(dim=DIM, head_dim=HEAD_DIM, fused="cudn")
+    with pytest.raises(ValueError, match='^fused="cudnn" needs an NVIDIA GPU, got the device cpu;'):
+        update(fused="cudnn")
 
 
-def test_rows_are_exact():
-    """Independent library: the plain form of jax's einsum; value and gradient, a rest of 1 row."""
-    found, expected = (values_and_gradients(mix, np.float64) for mix in (in_rows, mixed))
-    assert len(found) == 12
-    for name, leaves in found.items():
-        for leaf, plain in zip(leaves, expected[name], strict=True):
-            np.testing.assert_allclose(
-                leaf, plain, rtol=round_off(), atol=round_off(), err_msg=name
-            )
-
-
-def test_rows_in_sixteen_bits():
-    """Closed form: the error against double precision is that of the plain form, within a half."""
-    which = {"kernels": ("softmax", "gaussian"), "kinds": ("pairs",)}
-    exact = values_and_gradients(mixed, np.float64, **which)
-    rows, plain = (values_and_gradients(mix, jnp.bfloat16, **which) for mix in (in_rows, mixed))
-    for name, leaves in exact.items():
-        for true, found, other in zip(leaves, rows[name], plain[name], strict=True):
-            errors = [np.linalg.norm(leaf - true) for leaf in (found, other)]
-            assert errors[0] <= 1.5 * errors[1] + 1e-3 * np.linalg.norm(true), name
-
-
-def test_memory_grows_with_the_tokens_alone():
-    """Order of convergence: bytes of a compiled gradient, n^1 in rows of 8 and n^2 without."""
-    sizes = (256, 512, 1024)
-
-    def scratch(tokens, rows):
-        block = nn.attention(dim=4, head_dim=2, rows=rows)
-        heads = jax.vmap(block.draw)(jax.random.split(jax.random.key(0), 2))
-        given = jnp.ones((tokens, 4)), heads, jnp.ones(tokens, bool)
-        gradient = jax.grad(lambda *a: jnp.sum(block.mean(*a) ** 2), argnums=(0, 1))
-        needs: Any = jax.jit(gradient).lower(*given).compile().memory_analysis()
-        return needs.temp_size_in_bytes
-
-    cut = np.polyfit(np.log(sizes), np.log([scratch(n, 8) for n in sizes]), 1)[0]
-    whole = np.polyfit(np.log(sizes[:2]), np.log([scratch(n, n) for n in sizes[:2]]), 1)[0]
-    assert cut <= 1.1
-    assert whole >= 1.8
-
-
-def looks_at_all_queries(seen):
-    def kernel(queries, keys, mask=None):
-        seen.append(len(queries))
-        return queries @ keys.T / (1 + jnp.sum(queries**2))
-
-    return kernel
-
-
-def test_a_kernel_that_does_not_say_so_is_never_cut(monkeypatch):
-    """Closed form: it sees all queries whatever the memory; one that says so sees four or three."""
-    monkeypatch.setitem(working_set.BUDGET, "cpu", 8 * TOKENS * 4)
-    queries, keys, values, _ = arrays()
-    seen, told = [], []
-    kernel = looks_at_all_queries(seen)
-    found = mixing.mixing(kernel)(queries, keys, values, None)
-    np.testing.assert_array_equal(found, mixed(kernel, queries, keys, values, None))
-    assert set(seen) == {TOKENS}
-    says_so = nn.RowKernel(weights=looks_at_all_queries(told))
-    mixing.mixing(says_so)(queries, keys, values, None)
-    assert set(told) == {4, 3}
-
-
-def test_rows_from_the_budget(monkeypatch):
-    """Closed form: all while one head's weights fit, in float32 where inputs have fewer digits."""
-    queries, keys, *_ = arrays(tokens=8)
-    for budget, expected in ((8 * 64, 8), (8 * 64 - 1, 4), (8 * 8, 1), (1, 1)):
-        monkeypatch.setitem(working_set.BUDGET, "cpu", budget)
-        assert rows_at_once(nn.softmax(), queries, keys) == expected
-    monkeypatch.setitem(working_set.BUDGET, "cpu", 4 * 64)
-    narrow = [leaf.astype(jnp.bfloat16) for leaf in (queries, keys)]
-    assert rows_at_once(nn.softmax(), *narrow) == 8
-    assert rows_at_once(nn.softmax(), queries, keys) == 4
+def test_refused_precision(gpu):
+    """Closed form: cuDNN computes in sixteen bits."""
+    with pytest.raises(ValueError, match="bfloat16 or float16, got float32: nn.network.compute="):
+        update("float32", fused="cudnn")
 
 
 def test_refused_rows():
@@ -133,4 +120,12 @@ def test_refused_rows():
         nn.attention(dim=2, head_dim=1, rows=0)
     with pytest.raises(ValueError, match=r"got rows=4 and <function .*nn.RowKernel\(weights"):
         nn.attention(dim=2, head_dim=1, rows=4, kernel=looks_at_all_queries([]))
-    assert inspect.unwrap(nn.attention)(dim=2, head_dim=1, rows=4).name == "heads"
+    assert nn.attention(dim=2, head_dim=1, rows=4).name == "heads"
+
+
+def looks_at_all_queries(seen):
+    def kernel(queries, keys, mask=None):
+        seen.append(len(queries))
+        return queries @ keys.T / (1 + jnp.sum(queries**2))
+
+    return kernel
