@@ -53,9 +53,9 @@ def mixing(kernel: Kernel, /, *, rows: int | None = None, fused: str | None = No
     """
     if rows is not None and count("rows", rows) and not isinstance(kernel, RowKernel):
         raise ValueError(
-            f"rows must be left out for a kernel that does not say that its rows are independent, "
-            f"got rows={rows} and {kernel!r}: if each row of it depends on its own query, its mask "
-            "and all keys alone, give nn.RowKernel(weights=...) of it"
+            "rows must be left out for a kernel that does not say that its rows are independent, "
+            f"got rows={rows} and {_name(kernel)}: if each row of it depends on its own query, its "
+            "mask and all keys alone, give nn.RowKernel(weights=...) of it"
         )
     if fused is not None:
         choice("fused", fused, FORMS)
@@ -99,7 +99,7 @@ def _unknown(kernel: Kernel, queries: Array, mask: RowMask | None) -> str | None
     """What is missing for the fused form of this kernel; None if nothing is."""
     known = getattr(kernel, "exponential", None)
     if known is None:
-        return f"the kernel softmax or gaussian, got {kernel!r}"
+        return f"the kernel softmax or gaussian, got {_name(kernel)}"
     if known.bandwidth is not None and queries.dtype == jnp.float16:
         return "bfloat16 for a Gaussian kernel, got float16, whose range is too small"
     capability = _capability()
@@ -111,6 +111,12 @@ def _unknown(kernel: Kernel, queries: Array, mask: RowMask | None) -> str | None
     if size > most:
         return f"head_dim <= {most} for this kernel on this GPU, got {size}"
     return None
+
+
+def _name(kernel: Kernel) -> str:
+    """What made the kernel, without an address: one cause has one warning."""
+    made = getattr(kernel, "weights", kernel)
+    return getattr(made, "__qualname__", type(made).__name__).split(".<locals>")[0]
 
 
 def _capability() -> float:

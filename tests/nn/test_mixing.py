@@ -58,8 +58,8 @@ def test_plain_without_a_word_on_a_processor(monkeypatch):
 
 
 UNKNOWN = {
-    "linear": ({"kernel": nn.linear()}, "the kernel softmax or gaussian, got RowKernel"),
-    "own": ({"kernel": lambda q, k, mask=None: q @ k.T}, "softmax or gaussian, got <function"),
+    "linear": ({"kernel": nn.linear()}, "the kernel softmax or gaussian, got linear;"),
+    "own": ({"kernel": lambda q, k, mask=None: q @ k.T}, "softmax or gaussian, got <lambda>"),
     "wide": ({"head_dim": 128, "kernel": nn.gaussian()}, "head_dim <= 122 for this kernel on this"),
     "odd": ({"head_dim": 128}, "head_dim <= 127 for this kernel on this GPU, got 128"),
     "range": ({"dtype": "float16", "kernel": nn.gaussian()}, "bfloat16 for a Gaussian kernel, got"),
@@ -118,7 +118,9 @@ def test_refused_rows():
     """Closed form: rows are positive, and only for kernels that say they have them."""
     with pytest.raises(ValueError, match="^rows must be an integer >= 1, got 0"):
         nn.attention(dim=2, head_dim=1, rows=0)
-    with pytest.raises(ValueError, match=r"got rows=4 and <function .*nn.RowKernel\(weights"):
+    with pytest.raises(
+        ValueError, match=r"got rows=4 and looks_at_all_queries: .*nn.RowKernel\(weights"
+    ):
         nn.attention(dim=2, head_dim=1, rows=4, kernel=looks_at_all_queries([]))
     assert nn.attention(dim=2, head_dim=1, rows=4).name == "heads"
 
