@@ -34,7 +34,11 @@ SHAPES = {
     "narrow": Shape(heads=256, head_dim=4, dim=16, tokens=16, batch=64),
     "few": Shape(heads=4, head_dim=16, dim=64, tokens=64, batch=64),
     "small": Shape(heads=3, head_dim=4, dim=8, tokens=5, batch=2),
-}
+    **{f"long{n}k": Shape(heads=16, head_dim=64, dim=1024, tokens=1024 * n, batch=1)
+       for n in (1, 2, 4, 8, 16)},
+}  # fmt: skip
+MOST_GIB = 4
+PRECISIONS = ("bfloat16", "float32", "float64")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,9 +46,11 @@ class Config:
     """Gradients of one attention layer, side by side with other libraries."""
 
     shapes: tuple[str, ...] = ("many", "narrow", "few")
-    """Shapes of the layer and its batch, among many, narrow, few and small."""
-    double: tuple[str, ...] = ("many",)
-    """Those of them that are tried in float64 too."""
+    """Shapes of the layer and its batch: many, narrow, few or small heads, or long1k to long16k."""
+    precisions: tuple[str, ...] = ("float32",)
+    """Precisions of all shapes."""
+    all_precisions: tuple[str, ...] = ("many",)
+    """Shapes that are tried in every precision."""
     kernels: tuple[str, ...] = tuple(attention_peers.KERNELS)
     """Kernels; softmax is among them, and the only one of the other libraries."""
     rounds: int = 15
@@ -60,8 +66,10 @@ class Config:
             raise ValueError("shapes must hold at least one name, got none")
         for name in self.shapes:
             checks.choice("shape", name, SHAPES)
-        for name in self.double:
-            checks.choice("shape in float64", name, self.shapes)
+        for name in self.precisions:
+            checks.choice("precision", name, PRECISIONS)
+        for name in self.all_precisions:
+            checks.choice("shape in all precisions", name, self.shapes)
         for name in self.kernels:
             checks.choice("kernel", name, attention_peers.KERNELS)
         if "softmax" not in self.kernels:
@@ -71,8 +79,13 @@ class Config:
 
 
 PRESETS = {
-    "tiny": Config(shapes=("small",), double=("small",), rounds=2, least_seconds=0.0),
+    "tiny": Config(shapes=("small",), all_precisions=("small",), rounds=2, least_seconds=0.0),
     "default": Config(),
+    "gpu": Config(
+        shapes=tuple(name for name in SHAPES if name.startswith("long")),
+        precisions=("bfloat16",),
+        all_precisions=(),
+    ),
 }
 
 
@@ -98,7 +111,7 @@ def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
     """Times every contender on every shape, draws and reports."""
     rows: list[Row] = []
     for name in config.shapes:
-        for dtype in ("float32", "float64") if name in config.double else ("float32",):
+        for dtype in PRECISIONS if name in config.all_precisions else config.precisions:
             rows += _compared(name, dtype, config)
             if progress:
                 found = [row for row in rows if (row.shape, row.dtype) == (name, dtype)]
@@ -149,11 +162,19 @@ def _truths(shape: Shape, config: Config) -> dict[str, float]:
     """Squared norms of the gradients by the plain formula in double precision."""
     with jax.enable_x64(True):
         given = attention_peers.problem(config.seed, shape, "float64")
-        plain = {kernel: _plain(kernel, given) for kernel in config.kernels}
+        by = attention_peers.ours if _too_large(shape, 8) else _plain
+        plain = {kernel: by(kernel, shape, given) for kernel in config.kernels}
         return {name: attention_peers.squared_norm(it.run()) for name, it in plain.items()}
 
 
-def _plain(kernel: str, given: Problem) -> Contender:
+def _too_large(shape: Shape, itemsize: int) -> str:
+    """Why the weights of all heads are not written out at once; nothing where they can be."""
+    size = shape.batch * shape.heads * shape.tokens**2 * itemsize / 2**30
+    return f"its weights [b m n n] take {size:.3g} GiB" if size > MOST_GIB else ""
+
+
+def _plain(kernel: str, shape: Shape, given: Problem) -> Contender:
+    del shape
     return attention_peers.of_peer(attention_peers.einsum(kernel), _only_layer(given), given)
 
 
@@ -164,8 +185,9 @@ def _contenders(shape: Shape, dtype: str, config: Config) -> dict[tuple[str, str
         (kernel, OURS): attention_peers.ours(kernel, shape, given) for kernel in config.kernels
     }
     found["softmax", SPREAD] = attention_peers.spread(shape, given)
+    too_large = _too_large(shape, given.tokens.dtype.itemsize)
     for kernel in config.kernels:
-        found[kernel, EINSUM] = _plain(kernel, given)
+        found[kernel, EINSUM] = too_large or _plain(kernel, shape, given)
     for library, peer in attention_peers.peers(shape, dtype).items():
         if isinstance(peer, str):
             found["softmax", library] = peer

@@ -26,7 +26,7 @@ ASKED = {
     ("few", BEST): 1 / 1.05,
 }
 LARGEST_GAUSSIAN = 1.1
-AGREEMENT = {"float32": 1e-5, "float64": 1e-12}
+AGREEMENT = {"bfloat16": 2e-2, "float32": 1e-5, "float64": 1e-12}
 # Okabe and Ito's colours, told apart without colour vision too.
 COLORS = {
     OURS: "#D55E00",

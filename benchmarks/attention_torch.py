@@ -25,10 +25,14 @@ def torch_layers(given: Problem, *, residual: float | None) -> Contender | str:
     except ImportError:
         return "PyTorch is not installed"
     size = given.heads.query.shape[-1]
-    leaves = jax.tree.map(
-        lambda leaf: torch.tensor(np.asarray(leaf), requires_grad=True), merged(given.heads)
-    )
-    inputs, targets = torch.tensor(given.tokens), torch.tensor(given.targets)
+    dtype = getattr(torch, given.tokens.dtype.name)
+
+    def tensor(leaf: Any) -> Any:
+        # By way of float64: numpy's sixteen bits are not PyTorch's.
+        return torch.tensor(np.asarray(leaf, np.float64)).to(dtype)
+
+    leaves = jax.tree.map(lambda leaf: tensor(leaf).requires_grad_(), merged(given.heads))
+    inputs, targets = tensor(given.tokens), tensor(given.targets)
 
     def layer(tokens: Any, into: Any, back: Any) -> Any:
         parts = (tokens @ into).unflatten(-1, (3, -1, size)).permute(2, 0, 3, 1, 4)
@@ -40,6 +44,9 @@ def torch_layers(given: Problem, *, residual: float | None) -> Contender | str:
         for into, back in zip(*leaves, strict=True):
             update = layer(tokens, into, back)
             tokens = update if residual is None else tokens + residual * update
-        return torch.autograd.grad(((tokens - targets) ** 2).sum() / (2 * len(inputs)), leaves)
+        loss = ((tokens - targets) ** 2).sum() / (2 * len(inputs))
+        # numpy reads no sixteen bits of PyTorch's.
+        return [leaf.to(torch.promote_types(dtype, torch.float32))
+                for leaf in torch.autograd.grad(loss, leaves)]  # fmt: skip
 
     return Contender(run)

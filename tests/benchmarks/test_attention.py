@@ -31,7 +31,7 @@ def test_tiny_run(tiny):
     results = json.loads((tiny / "results.json").read_text(encoding="utf-8"))
     rows = results["rows"]
     present = [row for row in rows if not row["left_out"]]
-    for dtype, libraries in (("float32", 5), ("float64", 3)):
+    for dtype, libraries in (("bfloat16", 5), ("float32", 5), ("float64", 3)):
         here = [row for row in present if row["dtype"] == dtype]
         assert len({row["library"] for row in here}) == libraries
         assert max(row["error"] for row in here) <= attention_report.AGREEMENT[dtype]
@@ -87,7 +87,8 @@ def test_a_mesh():
     "words",
     [
         ("--shapes", "endless"),
-        ("--double", "small"),
+        ("--precisions", "float16"),
+        ("--all-precisions", "small"),
         ("--kernels", "gaussian"),
         ("--rounds", "1"),
     ],
