@@ -8,7 +8,11 @@ import os
 
 os.environ["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen=false {os.environ.get('XLA_FLAGS', '')}"
 
-# XLA reads its flags once, when it is first used.
+# Not "raise": diffrax would check the times of a flow, which are checked before, by calls from the
+# compiled program to Python; and such a program cannot be kept for the next run (--cache).
+os.environ.setdefault("EQX_ON_ERROR", "nan")
+
+# XLA reads its flags once, when it is first used; equinox when it is imported.
 from experiments._cli import main
 from meanfield import command
 

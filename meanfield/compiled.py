@@ -5,9 +5,9 @@
 jax keeps by itself, where ``JAX_COMPILATION_CACHE_DIR`` says, what took a second to compile; here
 everything is kept, as a run compiles many small programs.
 
-One trap: a kept program is code that the next process runs. The directory must be writable by
-nobody else; and a program that draws a progress bar cannot be kept, so runs with ``--quiet`` gain
-most.
+One trap: a program that calls Python cannot be kept. A progress bar is such a call, and so are the
+checks of diffrax, unless ``EQX_ON_ERROR=nan`` is set before meanfield is imported. And a kept
+program is code that the next process runs: nobody else may be able to write to the directory.
 
 References:
     jax documentation, *Persistent compilation cache*.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import toy_program
 
-from meanfield import command, store
+from meanfield import command, flags, store
 
 PROGRAMS = {"toy": "toy_program"}
 ROOT = toy_program.__file__.rpartition("/tests/")[0]
@@ -137,6 +137,8 @@ def test_help_shows_the_defaults_of_the_preset(capsys):
         (["toy", "--out", "a" * 300], "out must be where files can be written"),
         (["toy", "--out", "new/" + "a" * 300], "out must be where files can be written"),
         (["toy", "--fail", "value", "--out", "new/deep/run"], "error: bandwidth must be > 0"),
+        (["toy", "--cache", "full/file"], "must be a directory where files can be written, got"),
+        (["toy", "--distributed"], "unknown flag --distributed"),
     ],
 )
 def test_bad_input_is_one_sentence(capsys, place, words, sentence):
@@ -225,6 +227,22 @@ def test_programs_without_data_have_no_such_flag(capsys, monkeypatch):
     )
     assert "unknown flag --data" in refused(capsys, "toy", "--data", "a.npz")
     assert ran("toy", "--out", "a") == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "where"),
+    [
+        ([], None),
+        (["--distributed"], ""),
+        (["--distributed", "a:1,2,0", "--seeds", "2"], "a:1,2,0"),
+    ],
+)
+def test_where_several_processes_are(words, where):
+    """Closed form: none, a cluster to be asked, an address; two of these are refused."""
+    options = {"prog": "p", "summary": "", "presets": toy_program.PRESETS, "data": False}
+    assert flags.parse(words, **options, spread=True).distributed == where
+    with pytest.raises(ValueError, match="as one word, got .'a', 'b'."):
+        flags.parse(["--distributed", "a", "b"], **options, spread=True)
 
 
 def test_the_package_needs_no_tyro():
