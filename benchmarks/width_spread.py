@@ -27,7 +27,7 @@ from jax.sharding import PartitionSpec
 from benchmarks import attention_peers, width_networks
 from benchmarks.attention_peers import Contender, Shape
 from benchmarks.distance_timing import interleaved
-from meanfield import devices, flow
+from meanfield import devices, flow, replicas
 
 
 def measured(
@@ -117,7 +117,7 @@ def _seeds(shape: Shape, depth: int, seeds: int) -> dict[str, Contender]:
 
 
 def _gradients(risk: Any, heads: Any) -> Any:
-    return devices.batched(functools.partial(attention_peers.risk_gradient, risk))(heads)
+    return replicas.batched(functools.partial(attention_peers.risk_gradient, risk))(heads)
 
 
 def _apart(found: dict[str, Any]) -> float:

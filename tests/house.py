@@ -19,6 +19,7 @@ DOORS = {
     "singular": frozenset(),
     "working_set": frozenset(),
     "devices": frozenset({"checks"}),
+    "replicas": frozenset({"devices"}),
     "nn": GROUND,
     "ode": GROUND,
     "measure": GROUND,
@@ -64,6 +65,7 @@ PLAIN = {
     "singular": {"jax", "jaxtyping"},
     "working_set": {"jax", "jaxtyping"},
     "devices": {"jax", "jaxtyping"},
+    "replicas": {"jax", "jaxtyping"},
     "rates": {"numpy", "scipy", "jaxtyping"},
 }
 

@@ -17,7 +17,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import PartitionSpec
 
-from meanfield import devices, flow, nn, tree
+from meanfield import devices, flow, nn, replicas, tree
 
 DUMP, *PROCESS = sys.argv[1:]
 DEPTH, DIM, WIDTH, SAMPLES = 3, 4, 8, 8
@@ -86,7 +86,7 @@ def descending(model, mesh=None):
     return solve
 
 
-def replicas(alone, model, start):
+def several(alone, model, start):
     """Descents of four replicas, two by two on four devices each, against all on one device."""
     mesh = devices.mesh(replicas=2, data=2, heads=2)
     decays = jnp.array([5.0, 8.0, 12.0, 20.0])
@@ -94,8 +94,8 @@ def replicas(alone, model, start):
         lambda leaf: np.stack([leaf * sign for sign in (1.0, -1.0, 0.5, -0.5)]), start
     )
     expected = jax.jit(jax.vmap(descending(alone)))(start, decays)
-    each = devices.each_replica(descending(model, mesh), mesh)
-    lying = devices.of_replicas((model.partition("heads"), PartitionSpec()))
+    each = replicas.each_replica(descending(model, mesh), mesh)
+    lying = replicas.of_replicas((model.partition("heads"), PartitionSpec()))
     given = devices.spread((start, decays), mesh, lying)
     compiled = each.lower(*given).compile()
     found = compiled(*given)
@@ -158,7 +158,7 @@ def main():
             said["flow"] = apart(all_of_them.theta, one.theta)
             said["statistics"] = [one.statistics, all_of_them.statistics]
             said["solve"] = solve_collectives()
-            said["replicas"] = replicas(alone, model, start)
+            said["replicas"] = several(alone, model, start)
     print(json.dumps(said))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
 
-from meanfield import devices, flow, nn
+from meanfield import devices, flow, nn, replicas
 
 TESTS = Path(__file__).resolve().parents[1]
 EPS = np.finfo(np.float64).eps
@@ -127,7 +127,7 @@ def test_refused_meshes(axes, message):
 def test_refused_replicas():
     """Refused: replicas that groups of devices do not divide, and a mesh without any."""
     with pytest.raises(ValueError, match="must have an axis 'replicas', got .'data',"):
-        devices.each_replica(jnp.sin, devices.mesh(data=1))
+        replicas.each_replica(jnp.sin, devices.mesh(data=1))
     apart = AbstractMesh((2, 4), ("replicas", "heads"))
     with pytest.raises(ValueError, match="the 2 devices of mesh axis 'replicas', got shape .3,."):
-        devices.each_replica(jnp.sin, apart)(jnp.ones(3))
+        replicas.each_replica(jnp.sin, apart)(jnp.ones(3))
