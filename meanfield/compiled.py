@@ -46,10 +46,10 @@ def keep(directory: str | os.PathLike, /) -> Path:
             f"the cache of compiled programs must be a directory where files can be written, got "
             f"{str(directory)!r} ({reason}); name another place"
         ) from None
-    if mode & 0o002:
+    if mode & 0o022:
         raise ValueError(
             f"the cache of compiled programs must be a directory where nobody else writes, as its "
-            f"programs are run, got {str(directory)!r}; name another place, or chmod o-w it"
+            f"programs are run, got {str(directory)!r}; name another place, or chmod go-w it"
         )
     jax.config.update("jax_compilation_cache_dir", str(path))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

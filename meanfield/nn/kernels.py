@@ -194,6 +194,26 @@ def causal_mask(tokens: int) -> Bool[Array, "n n"]:
     return jnp.tril(jnp.ones((tokens, tokens), bool))
 
 
+def check_mask(mask: Any, queries: int, keys: int, /) -> None:
+    """Nothing, if a mask is one of keys [b] or of pairs [a b], or none.
+
+    Args:
+        mask: The mask.
+        queries: Number of queries a.
+        keys: Number of keys b.
+
+    Raises:
+        ValueError: Otherwise.
+
+    >>> check_mask(jnp.ones(3, bool), 2, 3)
+    """
+    if mask is not None and mask.shape not in ((keys,), (queries, keys)):
+        raise ValueError(
+            f"mask must have shape {(keys,)} for keys or {(queries, keys)} for pairs, "
+            f"got {mask.shape}"
+        )
+
+
 def _check_scale(scale: float | None) -> None:
     if scale is not None:
         positive("scale", scale)
@@ -212,13 +232,10 @@ def _products(queries: Float[Array, "a k"], keys: Float[Array, "b k"]) -> Float[
 def _pairs(
     mask: RowMask | None, queries: Float[Array, "a k"], keys: Float[Array, "b k"]
 ) -> Bool[Array, "a b"] | None:
+    check_mask(mask, len(queries), len(keys))
     if mask is None:
         return None
     shape = len(queries), len(keys)
-    if mask.shape not in (shape[1:], shape):
-        raise ValueError(
-            f"mask must have shape {shape[1:]} for keys or {shape} for pairs, got {mask.shape}"
-        )
     return jnp.broadcast_to(mask if mask.ndim == 2 else mask[None, :], shape)
 
 

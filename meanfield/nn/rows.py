@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from meanfield.nn.kernels import Kernel, RowKernel, RowMask
+from meanfield.nn.kernels import Kernel, RowKernel, RowMask, check_mask
 from meanfield.nn.products import matmul
 from meanfield.working_set import budget, fitting
 
@@ -74,6 +74,7 @@ def mixed_in_rows(
     number, dtype = len(queries), queries.dtype
     if rows >= number:
         return mixed(kernel, queries, keys, values, mask)
+    check_mask(mask, number, len(keys))
     # Every chunk adds to the gradient of the keys and values: many sums of few digits keep none.
     wide = [leaf.astype(jnp.promote_types(dtype, jnp.float32)) for leaf in (keys, values)]
 

@@ -1,5 +1,6 @@
 import itertools
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -84,3 +85,33 @@ def test_gradients_read_by_rows():
     contracted = re.findall(r" dot\(.*lhs_contracting_dims=\{(\d)\}", program.as_text() or "")
     assert len(contracted) >= 8
     assert set(contracted) == {"1"}
+
+
+def test_edges():
+    """Independent library: no samples, empty sums, whole numbers, a precision in a context."""
+    ones = jnp.ones((0, 3, 4)), jnp.ones((4, 5))
+    assert jax.vmap(matmul, in_axes=(0, None))(*ones).shape == (0, 3, 5)
+    empty = jnp.ones((2, 3, 0)), jnp.ones((0, 5))
+    np.testing.assert_array_equal(jax.vmap(matmul, in_axes=(0, None))(*empty), np.zeros((2, 3, 5)))
+    np.testing.assert_array_equal(matmul(jnp.eye(3, dtype=int), jnp.ones((3, 2), int)), 1)
+
+    def precise(left, right):
+        with jax.default_matmul_precision("highest"):
+            return matmul(left, right)
+
+    text = jax.jit(jax.grad(lambda left: jnp.sum(precise(left, ones[1])))).lower(jnp.ones((3, 4)))
+    assert "HIGHEST" in text.as_text()
+
+
+def test_refused():
+    """Closed form: one sentence for leading axes that differ."""
+    with pytest.raises(ValueError, match=r"^leading axes .* got shapes \(5, 2, 3\) and \(3, 3\)$"):
+        matmul(jnp.ones((5, 2, 3)), jnp.ones((3, 3)))
+
+
+def test_a_leading_axis_is_not_copied():
+    """Theorem: many right factors for one left are one wide product, with no copy of the left."""
+    left, right = jnp.ones((4, 64, 64)), jnp.ones((16, 4, 64, 2))
+    found = jax.jit(jax.vmap(matmul, in_axes=(None, 0))).lower(left, right).compile()
+    memory: Any = found.memory_analysis()
+    assert memory.temp_size_in_bytes <= 2 * (right.nbytes + 16 * 4 * 64 * 2 * 8)
