@@ -103,7 +103,7 @@ def softmax(scale: float | None = None) -> RowKernel:
     def weights(
         queries: Float[Array, "a k"], keys: Float[Array, "b k"], mask: RowMask | None = None
     ) -> Float[Array, "a b"]:
-        logits = _scale(scale, queries) * _products(queries, keys)
+        logits = _products(queries, keys, _scale(scale, queries))
         return _normalised_exponential(logits, _pairs(mask, queries, keys)).astype(queries.dtype)
 
     return RowKernel(weights=weights, exponential=Exponential(scale=scale))
@@ -140,15 +140,14 @@ def gaussian(
     ) -> Float[Array, "a b"]:
         factor = 2 * bandwidth * _scale(scale, queries)
         pairs = _pairs(mask, queries, keys)
-        products = _products(queries, keys)
-        key_norms = jnp.sum(keys.astype(products.dtype) ** 2, axis=-1)[None, :] / 2
-        logits = products - jnp.broadcast_to(key_norms, (len(queries), len(keys)))
+        products = _products(queries, keys, factor)
+        wide, shape = products.dtype, products.shape
+        norms = jnp.broadcast_to(_squares(keys, factor / 2, wide)[None, :], shape)
         if normalize:
-            return _normalised_exponential(factor * logits, pairs).astype(queries.dtype)
+            return _normalised_exponential(products - norms, pairs).astype(queries.dtype)
+        norms = norms + jnp.broadcast_to(_squares(queries, factor / 2, wide)[:, None], shape)
         # The square is expanded: round-off lets a weight exceed 1 by a few float32 epsilons of q^2.
-        query_norms = jnp.sum(queries.astype(products.dtype) ** 2, axis=-1)[:, None] / 2
-        kernel = jnp.exp(factor * (logits - jnp.broadcast_to(query_norms, logits.shape)))
-        kernel = kernel.astype(queries.dtype)
+        kernel = jnp.exp(products - norms).astype(queries.dtype)
         return kernel if pairs is None else jnp.where(pairs, kernel, 0)
 
     known = Exponential(scale=scale, bandwidth=bandwidth, normalize=normalize)
@@ -175,7 +174,7 @@ def linear(scale: float | None = None) -> RowKernel:
     def weights(
         queries: Float[Array, "a k"], keys: Float[Array, "b k"], mask: RowMask | None = None
     ) -> Float[Array, "a b"]:
-        products = (_scale(scale, queries) * _products(queries, keys)).astype(queries.dtype)
+        products = _products(queries, keys, _scale(scale, queries)).astype(queries.dtype)
         pairs = _pairs(mask, queries, keys)
         return products if pairs is None else jnp.where(pairs, products, 0)
 
@@ -223,10 +222,21 @@ def _scale(scale: float | None, queries: Float[Array, "a k"]) -> float:
     return queries.shape[-1] ** -0.5 if scale is None else scale
 
 
-def _products(queries: Float[Array, "a k"], keys: Float[Array, "b k"]) -> Float[Array, "a b"]:
+def _products(
+    queries: Float[Array, "a k"], keys: Float[Array, "b k"], factor: float
+) -> Float[Array, "a b"]:
+    """Inner products times a factor."""
     # Sixteen bits do for the factors, but not for what an exponential is taken of.
     wide = jnp.promote_types(queries.dtype, jnp.float32)
-    return matmul(queries, keys, "nt", dtype=wide)
+    if wide == queries.dtype:
+        # Queries are fewer numbers to multiply than weights, in the backward pass too.
+        return matmul(factor * queries, keys, "nt")
+    return factor * matmul(queries, keys, "nt", dtype=wide)
+
+
+def _squares(vectors: Float[Array, "a k"], factor: float, dtype: Any) -> Float[Array, "a"]:
+    wide = vectors.astype(dtype)
+    return factor * jnp.sum(wide * wide, axis=-1)
 
 
 def _pairs(
