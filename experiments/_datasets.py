@@ -1,9 +1,11 @@
-"""Images to train on: scikit-learn's handwritten digits, or a user's own ``.npz`` file.
+"""Images to train on: scikit-learn's handwritten digits, or a user's own in one of three forms.
 
-    x [n h w c] in [0, 1], labels y [n] in {0, 1, ...}, a training and a test part
+    .npz       x_train, y_train and, if there, x_test, y_test
+    CIFAR-10   the six files of its binary version, in a folder or a .tar.gz (experiments._cifar)
+    folder     train/CLASS/*.png, test/CLASS/*.png (experiments._image_folders)
 
-One trap: pixels are float32 whatever the precision of the run. Cast them, or a float64 run computes
-its first layer in float32.
+One trap: the form is told by what lies at the path and by the ends of names, not by what a file
+holds; a file of another name is refused, not guessed at.
 """
 
 import hashlib
@@ -11,12 +13,19 @@ import lzma
 import zipfile
 import zlib
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
 
+from experiments import _archives, _cifar
+from experiments._image_folders import folder_images
+from experiments._images import Images, every_fifth, scaled
 from meanfield import store
+
+FORMS = (
+    "an .npz file with x_train and y_train, the binary version of CIFAR-10 (its .tar.gz, or a "
+    "folder of data_batch_1.bin to data_batch_5.bin and test_batch.bin), or a folder of images "
+    "train/CLASS/*.png"
+)
 
 DAMAGE = (
     OSError, EOFError, ValueError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error,
@@ -25,39 +34,45 @@ DAMAGE = (
 """What reading a member may raise: cut short, of absurd size, encrypted, or packed otherwise."""
 
 
-class Images(NamedTuple):
-    """Labelled images in a training and a test part, and where they come from.
-
-    Attributes:
-        x_train: Training images.
-        y_train: Their labels.
-        x_test: Test images.
-        y_test: Their labels.
-        name: What they are, in the words of a report.
-        sha256: Checksum of the file; for the digits, of their pixels and labels.
-    """
-
-    x_train: Float[np.ndarray, "n h w c"]
-    y_train: Int[np.ndarray, " n"]
-    x_test: Float[np.ndarray, "k h w c"]
-    y_test: Int[np.ndarray, " k"]
-    name: str
-    sha256: str
-
-
 def images(data: Path | None = None) -> Images:
-    """The images that ``--data`` asks for: a user's .npz file, or without one the digits.
+    """The images that ``--data`` asks for, by what lies at the path, or without one the digits.
 
     Args:
         data: The value of the flag.
 
     Raises:
-        ValueError: If the file is not a set of labelled images.
+        ValueError: If what is there is not a set of labelled images.
 
     >>> images().x_train.shape
     (1442, 8, 8, 1)
     """
-    return digits() if data is None else images_from_npz(data)
+    if data is None:
+        return digits()
+    path = Path(data)
+    try:
+        return _from_folder(path) if path.is_dir() else _from_file(path)
+    except OSError as error:
+        said = error.strerror or error
+        raise ValueError(f"{error.filename or path} cannot be read: {said}") from None
+
+
+def _from_folder(path: Path) -> Images:
+    if _cifar.is_cifar10(path):
+        return _cifar.cifar10_images(path)
+    if (path / "train").is_dir():
+        return folder_images(path)
+    raise ValueError(f"data must be {FORMS}, got {path}, a folder of other things")
+
+
+def _from_file(path: Path) -> Images:
+    if not path.exists():
+        raise ValueError(f"data must be {FORMS}, got {path}, which does not exist")
+    # To open a pipe would wait for ever.
+    if path.is_file() and path.name.endswith(_archives.SUFFIXES):
+        return _cifar.cifar10_images(path)
+    if path.is_file() and path.suffix == ".npz":
+        return images_from_npz(path)
+    raise ValueError(f"data must be {FORMS}, got {path}")
 
 
 def digits() -> Images:
@@ -83,7 +98,7 @@ def digits() -> Images:
     pixels, labels = np.reshape(rows, (-1, 8, 8)), np.asarray(classes, dtype=np.int32)
     raw = pixels.astype(np.uint8).tobytes() + labels.astype(np.uint8).tobytes()
     x = (pixels[..., None] / 16).astype(np.float32)
-    test = _every_fifth(labels)
+    test = every_fifth(labels)
     return Images(
         *(x[~test], labels[~test], x[test], labels[test]),
         name=f"scikit-learn digits ({len(labels):,} images)",
@@ -121,7 +136,7 @@ def images_from_npz(path: Path) -> Images:
                 f"{path}: y_test must hold classes of y_train, up to {y.max()}, got {y_test.max()}"
             )
     else:
-        test = _every_fifth(y)
+        test = every_fifth(y)
         if not test.any():
             raise ValueError(f"{path}: some class needs 5 images to set one aside, or add x_test")
         x, y, x_test, y_test = x[~test], y[~test], x[test], y[test]
@@ -147,13 +162,6 @@ def standardised(images: Images, /) -> Images:
     return images._replace(
         x_train=(images.x_train - mean) / spread, x_test=(images.x_test - mean) / spread
     )
-
-
-def _every_fifth(labels: Int[np.ndarray, " n"]) -> np.ndarray:
-    chosen = np.zeros(len(labels), dtype=bool)
-    for label in np.unique(labels):
-        chosen[np.flatnonzero(labels == label)[4::5]] = True
-    return chosen
 
 
 def _members(path: Path) -> dict[str, np.ndarray]:
@@ -220,17 +228,18 @@ def _part(path: Path, members: dict[str, np.ndarray], part: str) -> tuple[np.nda
 
 
 def _pixels(path: Path, key: str, x: np.ndarray) -> np.ndarray:
+    x = x.reshape(*x.shape[:3], -1)
     if x.dtype == np.uint8:
-        x = x.astype(np.float32) / 255
-    elif x.dtype.kind != "f":
+        return scaled(x)
+    if x.dtype.kind != "f":
         raise ValueError(f"{path}: {key} must be uint8, or floats in [0, 1], got {x.dtype}")
-    elif not np.isfinite(x).all():
+    if not np.isfinite(x).all():
         bad = np.count_nonzero(~np.isfinite(x))
         raise ValueError(
             f"{path}: {key} must be finite, got {bad} NaN or infinite; drop those images"
         )
-    elif x.min() < 0 or x.max() > 1:
+    if x.min() < 0 or x.max() > 1:
         raise ValueError(
             f"{path}: {key} must be uint8 or in [0, 1], got {x.min():g} to {x.max():g}; scale it"
         )
-    return x.astype(np.float32).reshape(*x.shape[:3], -1)
+    return x.astype(np.float32)

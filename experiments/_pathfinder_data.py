@@ -11,10 +11,7 @@ References:
 """
 
 import hashlib
-import io
-import struct
 import zipfile
-import zlib
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -23,12 +20,11 @@ import numpy as np
 from experiments import _datasets
 from experiments._datasets import Images
 from experiments._dots import displacement_accuracy
+from experiments._png import png_pixels
 from meanfield import tasks
 
 KNOWN_EMPTY = "imgs/0/sample_172.png"
 """Empty in the published easy level; it is left out and no other."""
-LARGEST = 1024
-"""Greatest side of an image."""
 CHECKED_ROWS = 4
 """Columns of the metadata that are read: folder, file, number, label."""
 
@@ -205,28 +201,17 @@ def _row(place: str, line: bytes) -> _Row:
 
 
 def _picture(path: Path, row: _Row, digest: Any) -> np.ndarray:
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ModuleNotFoundError:
-        raise ValueError("PNG files need Pillow: pip install 'meanfield[experiments]'") from None
     file = path / row.image
     try:
         content = file.read_bytes()
     except FileNotFoundError:
         raise ValueError(f"{row.place}: the image {row.image} is missing") from None
     digest.update(content)
-    try:
-        # Any other format would be opened by what it holds, whatever its name.
-        with Image.open(io.BytesIO(content), formats=("PNG",)) as picture:
-            mode, size = picture.mode, picture.size
-            pixels = np.asarray(picture) if max(size) <= LARGEST else None
-    except (OSError, SyntaxError, EOFError, ValueError, zlib.error, struct.error,
-            Image.DecompressionBombError) as error:  # fmt: skip
-        said = "it is no PNG" if isinstance(error, UnidentifiedImageError) else error
-        raise ValueError(f"{file} cannot be read: {said}; copy it again") from None
-    if pixels is None or mode != "L" or size[0] != size[1]:
+    pixels = png_pixels(str(file), content)
+    if pixels.ndim != 2 or pixels.shape[0] != pixels.shape[1]:
+        mode = "L" if pixels.ndim == 2 else "RGB"
         raise ValueError(
-            f"{file} must be a square grey image of 8 bits and {LARGEST} pixels a side at most, "
-            f"got mode {mode} and {size[0]} × {size[1]}"
+            f"{file} must be a square grey image of 8 bits a pixel, got mode {mode} and "
+            f"{pixels.shape[1]} × {pixels.shape[0]}"
         )
     return pixels

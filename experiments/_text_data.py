@@ -17,9 +17,6 @@ References:
 """
 
 import hashlib
-import lzma
-import tarfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -27,6 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
+from experiments import _archives
 from experiments._reviews import LAYOUTS, Review, file_reviews, review
 from meanfield import checks
 
@@ -149,8 +147,8 @@ def _parts(path: Path) -> tuple[dict[str, list[Review]], dict[str, str]]:
         return _folder(path)
     if not path.exists():
         raise ValueError(f"data must be {LAYOUTS}, got {path}, which does not exist")
-    if path.name.endswith((".tar.gz", ".tgz", ".tar")):
-        return _labelled_files(path, _members(path))
+    if path.name.endswith(_archives.SUFFIXES):
+        return _labelled_files(path, _archives.members(path, ".txt", kind="review"))
     return {"train": file_reviews(path)}, {path.name: _sha256(path.read_bytes())}
 
 
@@ -204,45 +202,6 @@ def _labelled_files(
         parts[part].append(review(place, content, labels[inside[0]]))
         digest.update(f"{part}/{'/'.join(inside)}\0{len(content)}\0".encode() + content)
     return parts, {path.name: digest.hexdigest()}
-
-
-def _members(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Names and contents of the text files in a tar archive, which is never unpacked."""
-    name = "its beginning, or is no archive"
-    try:
-        with tarfile.open(path) as archive:
-            for member in archive:
-                name = f"the member {member.name!r}"
-                _check_member(path, member)
-                if member.isfile() and member.name.endswith(".txt"):
-                    content = archive.extractfile(member)
-                    yield member.name, content.read() if content else b""
-            # At a broken header or the end of the file tarfile stops as if nothing were missing.
-            if archive.fileobj is None or archive.fileobj.read(512) != bytes(512):
-                raise tarfile.ReadError("the mark of the archive's end is missing")
-            # Checksums of a packed stream stand at its end, which tarfile does not reach.
-            while archive.fileobj.read(2**20):
-                pass
-    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        said = (str(error) or "no data").splitlines()[0].rstrip(":")
-        raise ValueError(
-            f"{path} is cut short or damaged at or after {name}: {said}; copy it again"
-        ) from None
-
-
-def _check_member(path: Path, member: tarfile.TarInfo) -> None:
-    steps = PurePosixPath(member.name)
-    if steps.is_absolute() or ".." in steps.parts or "\\" in member.name:
-        raise ValueError(
-            f"{path}: the member {member.name!r} leads out of the archive; "
-            "take the archive from its first source"
-        )
-    if steps.suffix == ".txt" and not member.isfile() and not member.isdir():
-        raise ValueError(
-            f"{path}: the member {member.name!r} is a link and no review; pack the files themselves"
-        )
 
 
 def _sha256(content: bytes) -> str:

@@ -67,6 +67,22 @@ def test_images_of_a_user(path, channels):
     assert found.sha256 == store.checksum(path)
 
 
+def test_members_beside_the_images_do_not_matter(path, arrays):
+    """Invariance: names of classes, rows of a balanced part, even objects, which are not loaded."""
+    np.savez(path, **arrays)
+    plain = _datasets.images(path)
+    np.savez_compressed(
+        path,
+        **arrays,
+        class_names=np.array(["airplane", "bird", "cat", "deer"]),
+        balanced_train=np.arange(16, dtype=np.int32),
+        train_index=np.arange(20, dtype=np.int32),
+        objects=np.array([{}]),
+    )
+    for found, expected in zip(_datasets.images(path)[:4], plain[:4], strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_images_without_a_test_part(path):
     """Closed form: every fifth image of each class is set aside."""
     x, _ = pictures(10)
@@ -206,6 +222,35 @@ def test_missing_files_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"got nowhere[.]npz, which does not exist"):
         _datasets.images_from_npz(_datasets.Path("nowhere.npz"))
     with pytest.raises(ValueError, match=r"data must be an [.]npz file with x_train"):
+        _datasets.images_from_npz(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["nothing", "empty", "other.csv", "data_batch_1.bin", "pipe.npz"])
+def test_what_fits_nothing_is_told_all_forms(tmp_path, name):
+    """House rule: one sentence that names the three forms and what was found."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other.csv").write_text("1,2")
+    (tmp_path / "data_batch_1.bin").write_bytes(bytes(3073))
+    os.mkfifo(tmp_path / "pipe.npz")
+    path = tmp_path / name
+    with pytest.raises(ValueError, match="^data must be an [.]npz file .* train/CLASS/") as caught:
+        _datasets.images(path)
+    assert "binary version of CIFAR-10" in str(caught.value)
+    assert f"got {path}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_paths_that_cannot_be_looked_at(tmp_path, monkeypatch):
+    """House rule: what the system refuses is one sentence, whatever the form."""
+    with pytest.raises(ValueError, match="cannot be read: File name too long"):
+        _datasets.images(tmp_path / ("a" * 300))
+
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "batch")
+
+    (tmp_path / "train").mkdir()
+    monkeypatch.setattr(_datasets.Path, "iterdir", refuse)
+    with pytest.raises(ValueError, match="batch cannot be read: Permission denied"):
         _datasets.images(tmp_path)
 
 
