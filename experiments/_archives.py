@@ -39,7 +39,6 @@ def members(path: Path, suffix: str, /, *, kind: str) -> Iterator[tuple[str, byt
                 if member.isfile() and member.name.endswith(suffix):
                     content = archive.extractfile(member)
                     yield member.name, content.read() if content else b""
-            # At a broken header or the end of the file tarfile stops as if nothing were missing.
             if archive.fileobj is None or archive.fileobj.read(512) != bytes(512):
                 raise tarfile.ReadError("the mark of the archive's end is missing")
             # Checksums of a packed stream stand at its end, which tarfile does not reach.

@@ -18,7 +18,7 @@ import numpy as np
 
 from experiments import _archives, _cifar
 from experiments._image_folders import folder_images
-from experiments._images import Images, every_fifth, scaled
+from experiments._images import Images, every_fifth, readable_name, scaled
 from meanfield import store
 
 FORMS = (
@@ -122,7 +122,8 @@ def images_from_npz(path: Path) -> Images:
     Traceback (most recent call last):
     ValueError: data must be an .npz file, got nowhere.npz, which does not exist
     """
-    members = _members(Path(path))
+    path = Path(path)
+    members = _members(path)
     x, y = _part(path, members, "train")
     if {"x_test", "y_test"} & set(members):
         x_test, y_test = _part(path, members, "test")
@@ -140,7 +141,8 @@ def images_from_npz(path: Path) -> Images:
         if not test.any():
             raise ValueError(f"{path}: some class needs 5 images to set one aside, or add x_test")
         x, y, x_test, y_test = x[~test], y[~test], x[test], y[test]
-    name = f"user .npz {Path(path).name} ({len(x):,} training, {len(x_test):,} test images)"
+    counts = f"{len(x):,} training, {len(x_test):,} test images"
+    name = f"user .npz {readable_name(path)} ({counts})"
     return Images(x, y, x_test, y_test, name, store.checksum(path))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from experiments import _inside
-from experiments._images import Images, every_fifth, scaled
+from experiments._images import Images, every_fifth, readable_name, scaled
 from experiments._png import MOST, png_pixels
 
 
@@ -42,7 +42,8 @@ def folder_images(path: Path, /) -> Images:
         if not aside.any():
             raise ValueError(f"{path}: some class needs 5 images to set one aside, or add test")
         x, y, x_test, y_test = x[~aside], y[~aside], x[aside], y[aside]
-    name = f"image folder {path.resolve().name} ({len(y):,} training, {len(y_test):,} test images)"
+    counts = f"{len(y):,} training, {len(y_test):,} test images"
+    name = f"image folder {readable_name(path)} ({counts})"
     return Images(scaled(x), y, scaled(x_test), y_test, name, digest.hexdigest())
 
 

@@ -6,6 +6,7 @@ One trap: pixels are float32 whatever the precision of the run. Cast them, or a 
 its first layer in float32.
 """
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +32,18 @@ class Images(NamedTuple):
     y_test: Int[np.ndarray, " k"]
     name: str
     sha256: str
+
+
+def readable_name(path: Path, /) -> str:
+    """Last step of a path for a report; bytes in it that are no UTF-8 as escapes.
+
+    Args:
+        path: The path.
+
+    >>> readable_name(Path("data/images.npz"))
+    'images.npz'
+    """
+    return path.absolute().name.encode("utf-8", "backslashreplace").decode()
 
 
 def every_fifth(labels: Int[np.ndarray, " n"], /) -> np.ndarray:

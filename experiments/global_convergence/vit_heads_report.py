@@ -136,10 +136,11 @@ def _setting(config: Any, images: Any) -> str:
     return (
         f"Data: {images.name}; a random subset of {used} training images, standardised in each "
         f"channel, in {config.patch} × {config.patch} patches. {config.depth} layers, head "
-        f"dimension {config.head_dim} for every number of heads, {config.scaling} scaling, {config.kernel} kernel, weight decay "
-        f"{config.weight_decay:g}, {config.seeds} seeds that redraw the particles and share "
-        "embedding and readout. The paper does not publish its patch size, dimensions, optimiser, "
-        "epochs or decay: these are ours, and training here is the flow, not minibatch steps."
+        f"dimension {config.head_dim} for every number of heads, {config.scaling} scaling, "
+        f"{config.kernel} kernel, weight decay {config.weight_decay:g}, {config.seeds} seeds that "
+        "redraw the particles and share embedding and readout. The paper does not publish its "
+        "patch size, dimensions, optimiser, epochs or decay: these are ours, and training here is "
+        "the flow, not minibatch steps."
     )
 
 

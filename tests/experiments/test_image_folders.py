@@ -72,6 +72,14 @@ def test_a_folder_without_a_test_part(tmp_path):
     refused(few, "some class needs 5 images to set one aside, or add test")
 
 
+def test_names_that_are_no_utf8(tmp_path):
+    """House rule: any name can be written into a report, and still tells classes apart."""
+    path, _ = folder(tmp_path / "zoo\udcff", {"train": {"a\udcfe": 5, "b": 5}})
+    found = _datasets.images(path)
+    assert found.name == r"image folder zoo\udcff (8 training, 2 test images)"
+    assert found.y_test.tolist() == [0, 1]
+
+
 def test_hidden_entries_are_passed_over(tmp_path):
     """Invariance: what systems leave behind changes neither images nor checksum."""
     path, _ = folder(tmp_path)
