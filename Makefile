@@ -18,7 +18,7 @@ $(shell rm -f $(READY))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format docs lock clean
+.PHONY: help setup demo test stress lint format docs lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +30,9 @@ demo: $(READY) ## the main experiment on real images; OUT=folder, ARGS="--seeds 
 
 test: $(READY) ## the whole test suite; ARGS="tests/nn -x" for a part of it
 	@$(PY) -m pytest -n 2 $(ARGS)
+
+stress: $(READY) ## the tests that draw cases at random, with many more cases
+	@MEANFIELD_STRESS=1 $(PY) -m pytest -n 2 -m stress $(ARGS)
 
 lint: $(READY) ## ruff and pyright over everything
 	@$(PY) -m ruff check

@@ -63,3 +63,19 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def unwritable(out: Path, error: Exception) -> str:
+    """The sentence for a place where no run can be written.
+
+    Args:
+        out: The place.
+        error: What was said when it was tried.
+
+    >>> unwritable(Path("run"), OSError(28, "No space left on device"))[-51:]
+    "'run' (No space left on device); name another place"
+    """
+    reason = getattr(error, "strerror", None) or str(error)
+    return (
+        f"out must be where files can be written, got {str(out)!r} ({reason}); name another place"
+    )

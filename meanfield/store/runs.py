@@ -4,7 +4,7 @@
     NAME/manifest.json   experiment, config, seeds, versions, device, commit, times, checksums
 
 A run is written into a hidden sibling ``.NAME.partial-…`` that is renamed when it is whole, so a
-directory called NAME is always a finished run.
+directory called NAME is always a finished run. Meanwhile ``.NAME.lock`` keeps others away.
 
 One trap: a clock can be set back during a run. Wall time is read from the monotonic clock; only the
 start is a date.
@@ -13,8 +13,8 @@ start is a date.
 import contextlib
 import dataclasses
 import datetime
+import errno
 import hashlib
-import json
 import os
 import secrets
 import shutil
@@ -23,10 +23,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from meanfield.store import files, provenance, records
+from meanfield.store import files, locks, manifests, provenance, records
 
-FORMAT = 1
-"""The layout of a run directory; a reader refuses what is newer."""
+TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 
 
 class Run(NamedTuple):
@@ -67,22 +66,29 @@ def open_run(out: str | Path, *, experiment: str, config: Any = None) -> Iterato
     final = _vacant(Path(out))
     # The commit is that of the code now in memory; hours later the checkout may be another.
     opening = {
-        "format": FORMAT,
         "experiment": experiment,
         "config": provenance.plain(config),
         "commit": provenance.commit(),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-    partial, made = _partial(final)
+    made = _parents(final)
     try:
-        yield Draft(directory=partial, opening=opening, clock=time.monotonic())
-        if not (partial / "manifest.json").exists():
-            raise ValueError(f"the run {final.name} has no record: call save_record in its block")
+        with locks.locked(final):
+            # Whoever had the lock before may just have finished.
+            partial = _partial(_vacant(final))
+            try:
+                yield Draft(directory=partial, opening=opening, clock=time.monotonic())
+                if not (partial / "manifest.json").exists():
+                    raise ValueError(
+                        f"the run {final.name} has no record: call save_record in its block"
+                    )
+            except BaseException:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
+            _publish(partial, final)
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
         _unmake(made)
         raise
-    _publish(partial, final)
 
 
 def save_record(
@@ -109,7 +115,9 @@ def save_record(
     >>> with open_run(f"{tempfile.mkdtemp()}/run", experiment="demo") as draft:
     ...     manifest = save_record(draft, {"x": 1.0}, seeds=[7])
     """
-    record = draft.directory / "record.npz"
+    record, page = draft.directory / "record.npz", draft.directory / "manifest.json"
+    # A record whose manifest could not be written must not be left beside an older manifest.
+    page.unlink(missing_ok=True)
     records.write_npz(record, arrays)
     manifest = draft.opening | {
         "wall_seconds": round(time.monotonic() - draft.clock, 3),
@@ -119,10 +127,7 @@ def save_record(
         "versions": provenance.versions(),
         "device": provenance.device(),
     }
-    text = json.dumps(provenance.plain(manifest), indent=2, allow_nan=False, ensure_ascii=False)
-    with files.replacing(draft.directory / "manifest.json") as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
-    return manifest
+    return manifests.write_manifest(page, manifest)
 
 
 def load_run(path: str | Path) -> Run:
@@ -139,22 +144,34 @@ def load_run(path: str | Path) -> Run:
     ValueError: nowhere is no run: expected a directory with manifest.json and record.npz
     """
     path = Path(path)
-    record = path / "record.npz"
-    if not (record.is_file() and (path / "manifest.json").is_file()):
-        raise ValueError(
-            f"{path} is no run: expected a directory with manifest.json and record.npz"
-        )
-    manifest, expected = _read_manifest(path / "manifest.json")
-    # One open file for both: what is checked is what is read.
-    with record.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != expected:
+    record, page = path / "record.npz", path / "manifest.json"
+    try:
+        if not (record.is_file() and page.is_file()):
             raise ValueError(
-                f"{record} is not the record that was written: expected sha256 {expected}, got "
-                f"{found}; restore the file or run again"
+                f"{path} is no run: expected a directory with manifest.json and record.npz"
             )
-        file.seek(0)
-        return Run(records.read_npz(file), manifest)
+        manifest = manifests.read_manifest(page)
+        # One open file for both: what is checked is what is read.
+        with record.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+            _check(record, found, manifest["record"]["sha256"])
+            file.seek(0)
+            try:
+                return Run(records.read_npz(file), manifest)
+            except ValueError as error:
+                raise ValueError(f"{record}: {error}; restore the file or run again") from None
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be read ({error.strerror or error}): see to its permissions and disk"
+        ) from None
+
+
+def _check(record: Path, found: str, expected: str) -> None:
+    if found != expected:
+        raise ValueError(
+            f"{record} is not the record that was written: expected sha256 {expected}, got "
+            f"{found}; restore the file or run again"
+        )
 
 
 def _vacant(out: Path) -> Path:
@@ -163,7 +180,7 @@ def _vacant(out: Path) -> Path:
         exists, empty = path.exists(), path.is_dir() and not any(path.iterdir())
     except (OSError, RuntimeError, ValueError) as error:
         # A loop of links is a RuntimeError, a NUL byte a ValueError.
-        raise ValueError(_unwritable(out, error)) from None
+        raise ValueError(files.unwritable(out, error)) from None
     if os.path.ismount(path):
         raise ValueError(f"out must be a new directory, got the mount point {out}; add a name")
     if exists and not path.is_dir():
@@ -176,24 +193,32 @@ def _vacant(out: Path) -> Path:
     return path
 
 
-def _partial(final: Path) -> tuple[Path, list[Path]]:
-    """The hidden directory of a run, and the parents made for it, the innermost first."""
-    partial = final.with_name(f".{final.name}.partial-{secrets.token_hex(4)}")
+def _parents(final: Path) -> list[Path]:
+    """The parents made for a run, the innermost first."""
     made: list[Path] = []
     try:
-        missing = [parent for parent in partial.parents if not parent.exists()]
+        missing = [parent for parent in final.parents if not parent.exists()]
         for parent in reversed(missing):
             # Another run may make the same parent meanwhile; then it is not ours to remove.
             with contextlib.suppress(FileExistsError):
                 parent.mkdir()
                 made.insert(0, parent)
-        partial.mkdir()
     except BaseException as error:
         _unmake(made)
         if isinstance(error, OSError):
-            raise ValueError(_unwritable(final, error)) from None
+            raise ValueError(files.unwritable(final, error)) from None
         raise
-    return partial, made
+    return made
+
+
+def _partial(final: Path) -> Path:
+    """The hidden directory of a run."""
+    partial = final.with_name(f".{final.name}.partial-{secrets.token_hex(4)}")
+    try:
+        partial.mkdir()
+    except OSError as error:
+        raise ValueError(files.unwritable(final, error)) from None
+    return partial
 
 
 def _unmake(made: list[Path]) -> None:
@@ -203,35 +228,17 @@ def _unmake(made: list[Path]) -> None:
             parent.rmdir()
 
 
-def _unwritable(out: Path, error: Exception) -> str:
-    reason = getattr(error, "strerror", None) or str(error)
-    return (
-        f"out must be where files can be written, got {str(out)!r} ({reason}); name another place"
-    )
-
-
 def _publish(partial: Path, final: Path) -> None:
-    for written in partial.rglob("*"):
-        files.sync(written)
-    files.sync(partial)
     try:
+        for written in partial.rglob("*"):
+            files.sync(written)
+        files.sync(partial)
         partial.replace(final)
-    except OSError:
-        # Somebody took the name meanwhile; hours of computing are not thrown away for that.
-        raise ValueError(
-            f"{final} was taken while the run was computed; its whole record is in {partial}"
-        ) from None
+    except OSError as error:
+        # Hours of computing are not thrown away for a name.
+        if error.errno in TAKEN:
+            raise ValueError(
+                f"{final} was taken while the run was computed; its whole record is in {partial}"
+            ) from None
+        raise OSError(error.errno, f"{error.strerror}; the run is in {partial}") from error
     files.sync(final.parent)
-
-
-def _read_manifest(path: Path) -> tuple[dict[str, Any], str]:
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        found, expected = manifest["format"], manifest["record"]["sha256"]
-    except (UnicodeDecodeError, ValueError, KeyError, TypeError):
-        raise ValueError(f"{path} is no manifest of a run: restore it or run again") from None
-    if found != FORMAT:
-        raise ValueError(
-            f"{path} has format {found}, this version reads {FORMAT}: use the version that wrote it"
-        )
-    return manifest, expected

@@ -164,7 +164,8 @@ def test_a_taken_name_loses_no_work(tmp_path):
     def race():
         with store.open_run(out, experiment="slow") as draft:
             store.save_record(draft, {"x": 1})
-            saved(out)
+            # Another program, which knows nothing of the lock.
+            saved(tmp_path / "other").rename(out)
 
     with pytest.raises(ValueError, match="its whole record is in") as caught:
         race()
@@ -204,9 +205,11 @@ def test_damaged_records_are_named(tmp_path, damage):
         ("", "is no manifest"),
         ("[]", "is no manifest"),
         ("\xff", "is no manifest"),
+        ("[" * 100_000, "is no manifest"),
         ('{"format": 1}', "is no manifest"),
         ('{"format": 1, "record": 3}', "is no manifest"),
         ('{"format": 99, "record": {"sha256": ""}}', "has format 99"),
+        ('{"format": 2, "record": {"sha256": ""}}', "is not the manifest"),
         ('{"format": 1, "record": {"sha256": ""}}', "is not the record"),
     ],
 )
