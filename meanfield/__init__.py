@@ -10,6 +10,7 @@
     rates      slopes, laws of several terms and limits of infinite width, with intervals
     store      run directories
     plots      records as figures
+    past       runs shown, compared and repeated
 
 References:
     Gao et al. 2024, *Global Convergence in Training Large-Scale Transformers*, arXiv 2410.23610.
@@ -26,7 +27,7 @@ from meanfield.nn import attention, mlp, model, network
 
 __version__ = metadata.version("meanfield")
 
-_ON_DEMAND = ("plots", "rates", "store", "tasks")
+_ON_DEMAND = ("past", "plots", "rates", "store", "tasks")
 
 __all__ = [
     "attention",

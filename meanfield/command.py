@@ -2,7 +2,11 @@
 
     python -m PROGRAMS                  the list, one line each
     python -m PROGRAMS NAME [--preset P] [--out DIR] [--data PATH] [--quiet] [--cache DIR]
-                            [--distributed [WHERE]] [--FIELD VALUE ...]
+                            [--distributed [WHERE]] [--json] [--FIELD VALUE ...]
+    python -m PROGRAMS show DIR [--json]
+    python -m PROGRAMS compare DIR DIR ... [--out DIR] [--json]
+    python -m PROGRAMS --from DIR [--out DIR] [--FIELD VALUE ...]
+                                        the program and choices of that run once more
 
 A program is a module with SUMMARY (a line of text), Config (a frozen dataclass), PRESETS (a dict of
 them, one called "default") and ``run(config, *, data, out_dir, progress) -> Outcome``; one that
@@ -12,12 +16,11 @@ One trap: a ValueError is taken for bad input and becomes one sentence and statu
 is a bug. ``python -X dev -m PROGRAMS ...`` shows the traceback instead.
 """
 
-import ast
 import datetime
 import errno
 import importlib
-import importlib.util
 import inspect
+import json
 import os
 import sys
 import tempfile
@@ -26,7 +29,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from meanfield import checks, compiled, flags, processes, report, store
+from meanfield import checks, compiled, flags, listing, processes, report, store
+
+VERBS = ("show", "compare")
+UNSAVED = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
+    *(errno.EROFS, errno.EACCES, errno.EPERM),
+)
+"""What a disk can say against a save."""
 
 
 class Outcome(NamedTuple):
@@ -67,18 +77,25 @@ def main(
 
     >>> main({}, [], prog="python -m experiments", kind="experiment")
     usage: python -m experiments NAME [--preset P] [--out DIR] [--FIELD VALUE ...]
+           python -m experiments show DIR
+           python -m experiments compare DIR DIR ... [--out DIR]
+           python -m experiments --from DIR [--out DIR] [--FIELD VALUE ...]
     0
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if not words or words[0] in ("-h", "--help"):
-            print(_listing(programs, prog, kind))
+            print(listing.listing(programs, prog=prog, kind=kind))
+        elif words[0] in VERBS:
+            print(_past(programs, words))
         else:
-            checks.choice(kind, words[0], programs)
-            program = importlib.import_module(programs[words[0]])
-            choices = _choices(program, words[1:], prog=f"{prog} {words[0]}", spread=spread)
+            origin, name, rest = _origin(words)
+            checks.choice(kind, name, programs)
+            program = importlib.import_module(programs[name])
+            presets = origin.presets(program.PRESETS) if origin else program.PRESETS
+            choices = _choices(program, presets, rest, prog=f"{prog} {words[0]}", spread=spread)
             with processes.together(choices.distributed):
-                _run(program, words[0], choices)
+                _run(program, name, choices, origin)
     except processes.Over as over:
         return over.status
     except ValueError as error:
@@ -87,9 +104,12 @@ def main(
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        if error.errno not in UNSAVED:
             raise
-        print(f"error: the run could not be saved: {error}; make room there", file=sys.stderr)
+        print(
+            f"error: the run could not be saved: {error}; make room, or write to another place",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print("\ninterrupted: nothing was written", file=sys.stderr)
@@ -136,33 +156,37 @@ def in_development() -> bool:
     return sys.flags.dev_mode
 
 
-def _listing(programs: Mapping[str, str], prog: str, kind: str) -> str:
-    lines = [f"usage: {prog} NAME [--preset P] [--out DIR] [--FIELD VALUE ...]"]
-    if programs:
-        width = max(map(len, programs))
-        lines += ["", f"{kind}s:"]
-        lines += [f"  {name:{width}}  {_summary(module)}" for name, module in programs.items()]
-        lines += ["", f"{prog} NAME --help lists the flags of one of them, with their defaults."]
-    return "\n".join(lines)
+def _past(programs: Mapping[str, str], words: list[str]) -> str:
+    # Neither matplotlib nor the programs are loaded for those who run one.
+    from meanfield import past
+
+    def presets(name: str) -> Mapping[str, Any]:
+        return importlib.import_module(programs[name]).PRESETS if name in programs else {}
+
+    return past.answer(words, out=_place("compare", None), presets=presets)
 
 
-def _summary(module: str) -> str:
-    # Read, not imported: a list should not wait for jax and every library behind it.
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        raise ValueError(f"the program {module} is not there: restore it or take it off the list")
-    for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            if any(isinstance(target, ast.Name) and target.id == "SUMMARY" for target in targets):
-                return ast.literal_eval(node.value)
-    raise ValueError(f"the program {module} has no SUMMARY: write one as a literal line of text")
+def _origin(words: list[str]) -> tuple[Any, str, list[str]]:
+    """The run to repeat or None, the name of the program, and the flags."""
+    if words[0] != "--from":
+        return None, words[0], words[1:]
+    from meanfield import past
+
+    origin = past.origin(words)
+    return origin, origin.run.manifest["experiment"], words[2:]
 
 
-def _choices(program: Any, words: list[str], *, prog: str, spread: bool) -> flags.Choices:
+def _place(name: str, out: Path | None) -> Path:
+    # Local time: the name is for the one who started it.
+    return out or Path("runs") / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _choices(
+    program: Any, presets: Mapping[str, Any], words: list[str], *, prog: str, spread: bool
+) -> flags.Choices:
     choices = flags.parse(
         words,
-        presets=program.PRESETS,
+        presets=presets,
         prog=prog,
         summary=program.SUMMARY,
         data=_takes_data(program),
@@ -177,16 +201,13 @@ def _takes_data(program: Any) -> bool:
     return "data" in inspect.signature(program.run).parameters
 
 
-def _run(program: Any, name: str, choices: flags.Choices) -> None:
+def _run(program: Any, name: str, choices: flags.Choices, origin: Any) -> None:
     extra = {"data": choices.data} if _takes_data(program) else {}
     if not processes.leads():
         with tempfile.TemporaryDirectory() as aside:
             program.run(choices.config, out_dir=Path(aside), progress=False, **extra)
         return
-    out = choices.out
-    if out is None:
-        # Local time: the name is for the one who started it.
-        out = Path("runs") / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    out = _place(name, choices.out)
     with store.open_run(out, experiment=name, config=choices.config) as draft:
         outcome = program.run(
             choices.config, out_dir=draft.directory, progress=not choices.quiet, **extra
@@ -198,6 +219,20 @@ def _run(program: Any, name: str, choices: flags.Choices) -> None:
             page.write_text(
                 f"{outcome.report.rstrip()}\n\n{report.provenance(manifest)}\n", encoding="utf-8"
             )
+    if choices.json:
+        print(_line(name, out, manifest, outcome, origin))
+        return
     if not choices.quiet:
         print(f"\n{outcome.summary.rstrip()}\n")
     print(f"report: {out / 'report.md'}")
+    if origin:
+        print(f"record: {origin.verdict(manifest)['said']}")
+
+
+def _line(name: str, out: Path, manifest: dict[str, Any], outcome: Outcome, origin: Any) -> str:
+    from meanfield import past
+
+    told = {"experiment": name, "directory": out, "wall_seconds": manifest["wall_seconds"]}
+    told |= {what: out / what for what in ("report.md", "record.npz", "manifest.json")}
+    told |= {"summary": outcome.summary, "scalars": past.scalars(outcome.arrays)}
+    return json.dumps(store.plain(told | (origin.verdict(manifest) if origin else {})))

@@ -44,6 +44,7 @@ class Choices:
     out: Path | None
     data: Path | None
     quiet: bool
+    json: bool
     cache: Path | None
     distributed: str | None
 
@@ -89,6 +90,7 @@ def parse(
         out=chosen.out,
         data=chosen.data if data else None,
         quiet=chosen.quiet,
+        json=chosen.json,
         cache=chosen.cache,
         distributed=_together(chosen.distributed) if spread else None,
     )
@@ -144,16 +146,17 @@ def _command(presets: Mapping[str, Any], preset: str, *, data: bool, spread: boo
     def flag(name: str, kind: Any, metavar: str, text: str, default: Any) -> tuple[str, Any, Any]:
         return name, Annotated[kind, conf.arg(metavar=metavar, help=text)], default
 
+    def switch(name: str, text: str) -> tuple[str, Any, Any]:
+        return name, Annotated[bool, conf.FlagCreatePairsOff, conf.arg(help=text)], False
+
     names = "{" + ",".join(presets) + "}"
-    quiet = Annotated[
-        bool, conf.FlagCreatePairsOff, conf.arg(help="No progress; print where it is.")
-    ]
     config = _unchecked(presets[preset])
     fields = [
         flag("preset", str, names, "The configuration to start from.", preset),
         flag("out", Path | None, "DIR", "Where to write; by default runs/NAME-DATE-TIME.", None),
         *([flag("data", Path | None, "PATH", "The data set to use.", None)] if data else []),
-        ("quiet", quiet, False),
+        switch("quiet", "No progress; print where it is."),
+        switch("json", "Print one line of JSON instead of text: paths and numbers."),
         flag("cache", Path | None, "DIR", KEPT, None),
         *([flag("distributed", tuple[str, ...] | None, WHERE, SPREAD, None)] if spread else []),
         ("config", type(config), dataclasses.field(default_factory=lambda: config)),

@@ -45,39 +45,72 @@ def provenance(manifest: Mapping[str, Any]) -> str:
     >>> provenance({"experiment": "demo", "wall_seconds": 75.0}).splitlines()[0]
     '## Where these numbers come from'
     """
+    return "\n\n".join(
+        [
+            "## Where these numbers come from",
+            table(["fact", "value"], list(facts(manifest).items())),
+            "### Configuration",
+            table(
+                ["choice", "value"],
+                [[name, choice(value)] for name, value in choices(manifest).items()],
+            ),
+        ]
+    )
+
+
+def facts(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """What a manifest says of a run, the configuration apart, in words.
+
+    Args:
+        manifest: The manifest of a run.
+
+    >>> facts({"experiment": "demo", "wall_seconds": 75.0})["wall time"]
+    '1 min 15 s'
+    """
     commit, device = manifest.get("commit"), manifest.get("device") or {}
-    config, versions = manifest.get("config") or {}, manifest.get("versions") or {}
-    facts = {
+    seeds, data = manifest.get("seeds") or [], manifest.get("data") or {}
+    versions = manifest.get("versions") or {}
+    return {
         "experiment": manifest.get("experiment", "unknown"),
         "started (UTC)": manifest.get("started", "unknown"),
         "wall time": _duration(manifest["wall_seconds"])
         if "wall_seconds" in manifest
         else "unknown",
-        "seeds": ", ".join(map(str, manifest.get("seeds") or [])) or "none",
-        "data": "; ".join(
-            f"{name}, sha256 {sha256}" for name, sha256 in (manifest.get("data") or {}).items()
-        )
-        or "none",
+        "seeds": ", ".join(map(str, seeds)) or "none",
+        "data": "; ".join(f"{name}, sha256 {sha256}" for name, sha256 in data.items()) or "none",
         "commit": "none: not run from a checkout"
         if commit is None
         else commit["id"] + (" with uncommitted changes" if commit["dirty"] else ""),
         "platform": f"{device.get('platform', 'unknown')}, {device.get('cores', '?')} cores",
-        "devices": ", ".join(device.get("devices", [])) or "unknown",
+        "devices": ", ".join(map(str, device.get("devices", []))) or "unknown",
         "precision": "float64" if device.get("x64") else "float32",
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items())
         or "unknown",
     }
-    return "\n\n".join(
-        [
-            "## Where these numbers come from",
-            table(["fact", "value"], list(facts.items())),
-            "### Configuration",
-            table(["choice", "value"], [[name, _choice(value)] for name, value in config.items()]),
-        ]
-    )
 
 
-def _choice(value: Any) -> str:
+def choices(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration in a manifest, by the names of its choices.
+
+    Args:
+        manifest: The manifest of a run.
+
+    >>> choices({"config": {"heads": [4, 8]}})
+    {'heads': [4, 8]}
+    """
+    config = manifest.get("config")
+    return config if isinstance(config, dict) else {} if config is None else {"config": config}
+
+
+def choice(value: Any) -> str:
+    """A choice of a configuration, as a reader writes it.
+
+    Args:
+        value: What JSON holds of it.
+
+    >>> choice([4, 8])
+    '4, 8'
+    """
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

@@ -32,10 +32,13 @@ DOORS = {
     "report": GROUND,
     "provenance": frozenset(),
     "store": GROUND | {"provenance"},
+    "past": GROUND | {"plots", "report", "store"},
     "flags": GROUND,
     "compiled": frozenset(),
     "processes": frozenset({"checks"}),
-    "command": GROUND | {"compiled", "flags", "processes", "provenance", "report", "store"},
+    "listing": frozenset(),
+    "command": GROUND
+    | {"compiled", "flags", "listing", "past", "processes", "provenance", "report", "store"},
 }
 # The homes of each library: a room or a file of one, or a folder of programs.
 EVERYWHERE = frozenset({"jax", "jaxtyping", "numpy"})

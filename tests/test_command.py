@@ -1,5 +1,7 @@
 import dataclasses
+import errno
 import json
+import os
 import re
 import subprocess
 import sys
@@ -160,6 +162,22 @@ def test_errors_do_not_depend_on_the_terminal(capsys, monkeypatch, words):
     assert refused(capsys, "toy", *words) == wide
 
 
+def test_json(capsys, place):
+    """Closed form: one line on stdout, with the paths and the numbers of the record."""
+    assert ran("toy", "--preset", "tiny", "--out", "a", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said.pop("wall_seconds") >= 0
+    assert said == {
+        "experiment": "toy",
+        "directory": "a",
+        "report.md": "a/report.md",
+        "record.npz": "a/record.npz",
+        "manifest.json": "a/manifest.json",
+        "summary": "1 widths",
+        "scalars": {"progress": True},
+    }
+
+
 def test_interrupt(capsys, place):
     """House rule: Ctrl-C ends with a sentence and status 130, and leaves no run."""
     assert ran("toy", "--fail", "interrupt", "--out", "a") == 130
@@ -167,10 +185,16 @@ def test_interrupt(capsys, place):
     assert not list(place.iterdir())
 
 
-def test_full_disk(capsys, place):
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EIO])
+def test_full_disk(capsys, place, monkeypatch, code):
     """House rule: a full disk is neither bad input nor a bug: one sentence, status 1."""
+    failure = OSError(code, os.strerror(code), "record.npz")
+    monkeypatch.setitem(toy_program.FAILURES, "disk", failure)
     assert ran("toy", "--fail", "disk", "--out", "a") == 1
-    assert "could not be saved" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith("error: the run could not be saved: ")
+    assert os.strerror(code) in said
+    assert said.count("\n") == 1
     assert not list(place.iterdir())
 
 

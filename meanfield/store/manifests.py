@@ -8,6 +8,7 @@ configuration would be believed.
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,27 @@ from meanfield.store import files, provenance
 
 FORMAT = 2
 """The layout of a run directory; a reader refuses what is newer. Format 1 had no checksum here."""
+
+FORM: dict[str, Any] = {
+    "format": int,
+    "experiment": str,
+    "config": object,
+    "commit": (type(None), {"id": str, "dirty": bool}),
+    "started": str,
+    "wall_seconds": (int, float),
+    "seeds": list,
+    "data": dict,
+    "record": {"sha256": str, "bytes": int},
+    "versions": dict,
+    "device": {
+        "platform": str,
+        "cores": (type(None), int),
+        "backend": str,
+        "devices": list,
+        "x64": bool,
+    },
+}
+"""What a manifest holds; all of it, and nothing else."""
 
 
 def write_manifest(path: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,11 +77,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        found, record = manifest["format"], manifest["record"]["sha256"]
+        found = manifest["format"]
         # A reader of a newer format checks it in its own way.
         known = type(found) is int and 1 <= found <= FORMAT
         sealed = manifest.pop("checksum", None) if known else None
-        whole = sealed == (_checksum(manifest) if found != 1 or sealed is not None else None)
+        whole = (found == 1 and sealed is None) or sealed == _checksum(manifest)
     # Brackets without end are a RecursionError.
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ValueError(f"{path} is no manifest of a run: restore it or run again") from None
@@ -68,12 +90,30 @@ def read_manifest(path: Path) -> dict[str, Any]:
             f"{path} has format {found!r}, this version reads 1 to {FORMAT}: "
             "use the version that wrote it"
         )
-    if not whole or not isinstance(record, str):
+    if not whole:
         raise ValueError(
             f"{path} is not the manifest that was written: its checksum does not fit; "
             "restore the file or run again"
         )
+    if not _fits(manifest, FORM):
+        raise ValueError(
+            f"{path} is no manifest of a run: expected {', '.join(FORM)} in it, each of its kind; "
+            "use the version that wrote it"
+        )
     return manifest | ({"checksum": sealed} if sealed else {})
+
+
+def _fits(value: Any, form: Any) -> bool:
+    if isinstance(form, tuple):
+        return any(_fits(value, one) for one in form)
+    if isinstance(form, dict):
+        return (
+            isinstance(value, dict)
+            and value.keys() == form.keys()
+            and all(_fits(value[name], form[name]) for name in form)
+        )
+    # JSON has no infinity, but a number can be too long for a float.
+    return isinstance(value, form) and (not isinstance(value, float) or math.isfinite(value))
 
 
 def _checksum(manifest: Mapping[str, Any]) -> str:

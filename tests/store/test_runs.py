@@ -210,7 +210,7 @@ def test_damaged_records_are_named(tmp_path, damage):
         ('{"format": 1, "record": 3}', "is no manifest"),
         ('{"format": 99, "record": {"sha256": ""}}', "has format 99"),
         ('{"format": 2, "record": {"sha256": ""}}', "is not the manifest"),
-        ('{"format": 1, "record": {"sha256": ""}}', "is not the record"),
+        ('{"format": 1, "record": {"sha256": ""}}', "is no manifest"),
     ],
 )
 def test_bad_manifests_are_named(tmp_path, content, sentence):
