@@ -66,6 +66,9 @@ def count(name: str, value: int, *, least: int = 1) -> int:
     >>> count("depth", 6)
     6
     """
+    # No counter of a computer goes further, and beyond 1e308 math.isfinite raises.
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise ValueError(f"{name} must be an integer >= {least} and below 2^63, got one beyond")
     if isinstance(value, bool) or not math.isfinite(value) or int(value) != value or value < least:
         raise ValueError(f"{name} must be an integer >= {least}, got {value}")
     return int(value)

@@ -32,6 +32,13 @@ def test_count(value):
         inspect.unwrap(checks.count)("depth", value)
 
 
+@pytest.mark.parametrize("value", [2**63, 10**400, -(10**400)])
+def test_count_beyond_all_counters(value):
+    """House rule: what no array can be as long as is refused, not an overflow."""
+    with pytest.raises(ValueError, match="depth must be an integer >= 1 and below 2\\^63"):
+        checks.count("depth", value)
+
+
 def test_count_of_other_types():
     """Closed form: whole numbers of other types become Python's integers."""
     for value in (3, 3.0, np.int32(3)):
