@@ -84,9 +84,10 @@ def failure(save):
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EIO])
 def test_a_disk_that_fails(tmp_path, monkeypatch, code, lasting):
     """Invariance: the old run stands, the new is whole or absent, and the error says why."""
-    for name in ("versions", "device", "commit"):
-        # They read files too, but none of the run.
-        monkeypatch.setattr(provenance, name, lambda: None)
+    device = provenance.device()
+    # They read files too, but none of the run.
+    for name, value in (("versions", {}), ("device", device), ("commit", None)):
+        monkeypatch.setattr(provenance, name, lambda value=value: value)
     saved(tmp_path / "old", 1.0)
     disk = Disk(code, lasting=lasting)
     refused = 0
