@@ -4,8 +4,11 @@ One trap: a label inside the compiled program would compile it anew for every la
 run in several threads; so the program carries a number, and the host knows its label.
 """
 
+import contextlib
+import functools
 import itertools
 import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import diffrax
@@ -64,9 +67,36 @@ def meter(label: str | None, /) -> diffrax.AbstractProgressMeter:
     """
     if label is None:
         return diffrax.NoProgressMeter()
+    return ProgressBar(jnp.asarray(_numbered(label), jnp.int32))
+
+
+@contextlib.contextmanager
+def bar(label: str | None, /) -> Iterator[Callable[[Any], Any]]:
+    """A bar for a solve that the host drives: a function of the share done; without a label, none.
+
+    Args:
+        label: The label, which may be empty; None for no bar.
+
+    Yields:
+        The function.
+
+    >>> with bar(None) as drawn:
+    ...     drawn(0.5)
+    """
+    if label is None:
+        yield lambda progress: None
+        return
+    number = _open(_numbered(label))
+    try:
+        yield functools.partial(_update, number)
+    finally:
+        _close(number)
+
+
+def _numbered(label: str) -> int:
     number = next(_numbers)
     _labels[number] = f"{label} " if label else ""
-    return ProgressBar(jnp.asarray(number, jnp.int32))
+    return number
 
 
 def _open(number: Any) -> np.ndarray:

@@ -18,10 +18,9 @@ References:
     Kidger 2022, *On Neural Differential Equations*, arXiv 2202.02435 (diffrax).
 """
 
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import diffrax
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,8 +29,8 @@ from jaxtyping import Array, Float, PyTree
 from meanfield import checks, ode
 from meanfield.flow import progress as bars
 from meanfield.flow.gradient import GradientField
-from meanfield.flow.guard import Guarded
-from meanfield.flow.observables import Observe, observables, observed, packed, unpacked
+from meanfield.flow.observables import Observe, observables, observed
+from meanfield.flow.program import whole
 from meanfield.flow.record import (
     COMPLETED,
     DIVERGED,
@@ -42,18 +41,9 @@ from meanfield.flow.record import (
     energy_balance,
     rows,
 )
+from meanfield.flow.resuming import checkable, resumed
 from meanfield.flow.start import adaptive, check_start, energy_and_fall, first_step, save_times
-from meanfield.flow.stopping import Stop, conditions, event
-from meanfield.notation import Scalar
-from meanfield.tree import squared_norm
-
-
-class Flowing(NamedTuple):
-    """The state of the solver: leaves of the parameters, and the energy dissipated so far."""
-
-    # Leaves, and not the tree: diffrax cannot save a tree with empty branches.
-    leaves: list[Array]
-    dissipated: Scalar
+from meanfield.flow.stopping import Stop, conditions
 
 
 def gradient_flow(
@@ -70,6 +60,7 @@ def gradient_flow(
     max_steps: int = 100_000,
     balance_bound: float = 0.01,
     progress: str | None = None,
+    checkpoint: Any = None,
 ) -> Record:
     """Solves dtheta/dtau = -s grad Q(theta) and saves observables along the way.
 
@@ -86,12 +77,15 @@ def gradient_flow(
         max_steps: Steps after which the run gives up.
         balance_bound: Relative residual of the energy balance above which the record warns.
         progress: Label of a progress bar; None for no bar.
+        checkpoint: ``store.Checkpoints(directory)``, where the flow saves itself and goes on from,
+            to the same record, bit for bit, on the same machine; None to save nothing.
 
     Returns:
         The record. A flow that diverges stops; the record says when and why, and keeps the rest.
 
     Raises:
-        ValueError: If an argument breaks these rules, or the energy at the start is not finite.
+        ValueError: If an argument breaks these rules, the energy at the start is not finite, or the
+            checkpoints are of another flow or none of them is good.
 
     References:
         Gao et al. 2024, arXiv 2410.23610, eq. (9), (21).
@@ -107,62 +101,24 @@ def gradient_flow(
     dtype = check_start(field, theta, times)
     functions, stops = observables(observe), conditions(stop, theta)
     first = first_step(field, theta, times, rtol)
-    solution, seen = _solve(
+    solution, seen = _solved(
         (field, theta, functions, stops),
         *(jnp.asarray(numbers, dtype) for numbers in (times, first, [rtol, atol])),
         solver=adaptive(ode.RKC2() if solver is None else solver),
         max_steps=checks.count("max_steps", max_steps),
-        meter=bars.meter(progress),
+        progress=progress,
+        checkpoint=checkpoint,
     )
     saved = _saved(solution, seen, field, theta, functions)
     return _record(solution, (field, jax.tree.structure(theta)), times, saved, balance_bound)
 
 
-@eqx.filter_jit
-def _solve(problem, times, first, tolerances, *, solver, max_steps, meter):
-    field, theta, functions, stops = problem
-    leaves, structure = jax.tree.flatten(theta)
-    start = Flowing(leaves, jnp.zeros((), times.dtype))
-
-    def parameters(state):
-        return jax.tree.unflatten(structure, state.leaves)
-
-    def vector_field(time, state, field):
-        del time
-        velocity, dissipation = field.velocity(parameters(state))
-        return Flowing(jax.tree.leaves(velocity), dissipation)
-
-    def save(time, state, field):
-        del time
-        theta = parameters(state)
-        return packed(functions, theta), field.energy(theta), state.dissipated
-
-    pid = diffrax.PIDController(rtol=tolerances[0], atol=tolerances[1], norm=_error_norm)
-    controller: Any = Guarded(pid, times[-1] - times[0])
-    if isinstance(solver, ode.RKC2):
-        solver, controller = ode.with_ledger(solver, controller, driving=_driving)
-    solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(vector_field),
-        solver,
-        times[0],
-        times[-1],
-        first,
-        start,
-        args=field,
-        saveat=diffrax.SaveAt(
-            subs=[diffrax.SubSaveAt(ts=times, fn=save), diffrax.SubSaveAt(t1=True)],
-            solver_state=True,
-            controller_state=True,
-        ),
-        stepsize_controller=controller,
-        event=event(stops, parameters),
-        adjoint=diffrax.ForwardMode(),
-        progress_meter=meter,
-        max_steps=max_steps,
-        throw=False,
+def _solved(problem, *numbers, progress, checkpoint, **options):
+    if checkpoint is None:
+        return whole(problem, *numbers, meter=bars.meter(progress), **options)
+    return resumed(
+        problem, *numbers, progress=progress, checkpoints=checkable(checkpoint), **options
     )
-    (seen, *_), _ = cast(Any, solution.ys)
-    return solution, unpacked(functions, theta, seen)
 
 
 def _saved(solution, seen, field, theta, functions):
@@ -177,21 +133,6 @@ def _saved(solution, seen, field, theta, functions):
 def _first_row(field, theta, functions):
     row = observed(functions, theta), field.energy(theta), 0.0
     return jax.tree.map(lambda value: jnp.asarray(value)[None], row)
-
-
-def _driving(state: Flowing) -> Flowing:
-    # What is dissipated moves nothing, and in its own units would drown what does.
-    return Flowing([jnp.ones(())] * len(state.leaves), jnp.zeros(()))
-
-
-def _error_norm(scaled: Flowing) -> Scalar:
-    # Among many parameters the one number D would not be heard; yet it is what certifies the run,
-    # and an error in stiff directions shows in the energy long before it shows in theta.
-    size = sum(leaf.size for leaf in scaled.leaves)
-    # Not optimistix.rms_norm: it lays arrays out flat, which gathers them from a mesh of devices.
-    mean = squared_norm(scaled.leaves) / size
-    root = jnp.where(mean > 0, jnp.sqrt(jnp.where(mean > 0, mean, 1)), 0)
-    return jnp.maximum(root, jnp.abs(scaled.dissipated))
 
 
 def _record(

@@ -3,6 +3,7 @@
 One trap: a path or a name read from a manifest is text from a stranger; nothing here follows one.
 """
 
+from meanfield.store.checkpoints import Checkpoints as Checkpoints
 from meanfield.store.files import checksum as checksum
 from meanfield.store.files import replacing as replacing
 from meanfield.store.provenance import plain as plain

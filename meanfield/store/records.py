@@ -37,8 +37,30 @@ def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
     >>> write_npz(Path(tempfile.mkdtemp(), "a.npz"), {"x": [1.0, 2.0]})
     """
     flat = _flat(arrays)
+    with files.replacing(path) as temporary:
+        _archive(temporary, flat)
+
+
+def npz_bytes(arrays: Mapping[str, Any]) -> bytes:
+    """The bytes of the npz file of a tree of arrays.
+
+    Args:
+        arrays: As for :func:`write_npz`.
+
+    Raises:
+        ValueError: As :func:`write_npz`.
+
+    >>> read_npz(io.BytesIO(npz_bytes({"a": {"x": 1.0}})))
+    {'a': {'x': array(1.)}}
+    """
+    box = io.BytesIO()
+    _archive(box, _flat(arrays))
+    return box.getvalue()
+
+
+def _archive(file: Path | io.BytesIO, flat: Mapping[str, np.ndarray]) -> None:
     # np.savez takes the names as keywords, so an array called "file" would break it.
-    with files.replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+    with zipfile.ZipFile(file, "w") as archive:
         for name, array in flat.items():
             # A ZipInfo carries no clock: equal arrays give equal bytes.
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:

@@ -1,0 +1,198 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from meanfield import flow, store
+
+TIMES = np.linspace(0.0, 6.0, 7)
+START = {"x": jnp.array([0.3, -1.7, 0.9]), "none": ()}
+
+
+def double_well(theta):
+    return jnp.sum((theta["x"] ** 2 - 1) ** 2) / 4 + jnp.prod(theta["x"]) / 3
+
+
+def first(theta):
+    return theta["x"]
+
+
+def rank(theta):
+    return jnp.argmax(theta["x"])
+
+
+FIELD, OBSERVE = flow.gradient_field(double_well), {"x": first, "rank": rank}
+
+
+class Memory:
+    """Checkpoints that are kept in memory, and that can break off a flow after a save."""
+
+    def __init__(self, steps, breaks=None):
+        self.seconds, self.steps, self.breaks, self.kept = 1e9, steps, breaks, []
+
+    def load(self):
+        return self.kept[-1] if self.kept else None
+
+    def save(self, arrays):
+        self.kept.append(jax.tree.map(np.asarray, arrays))
+        if len(self.kept) == self.breaks:
+            raise KeyboardInterrupt
+
+
+def solved(checkpoint=None, **options):
+    options = {"rtol": 1e-5, "observe": OBSERVE} | options
+    return flow.gradient_flow(FIELD, START, TIMES, checkpoint=checkpoint, **options)
+
+
+def same(one, other):
+    """Nothing, if two records are the same, bit for bit."""
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        if isinstance(a, str):
+            assert a == b
+        else:
+            assert (np.asarray(a).dtype, np.asarray(a).tobytes()) == (
+                np.asarray(b).dtype,
+                np.asarray(b).tobytes(),
+            )
+
+
+@pytest.mark.parametrize("solver", [None, diffrax.Tsit5()])
+def test_interrupted_anywhere(solver):
+    """Invariance: broken off after any save and resumed, a flow ends with the very same record."""
+    whole = solved(solver=solver)
+    undisturbed = Memory(steps=5)
+    same(solved(undisturbed, solver=solver), whole)
+    saves = len(undisturbed.kept)
+    assert saves >= 5
+    for breaks in range(1, saves):
+        # Of other lengths than the undisturbed ones: where segments end must not show.
+        broken = Memory(steps=3, breaks=breaks)
+        with pytest.raises(KeyboardInterrupt):
+            solved(broken, solver=solver)
+        broken.steps = 7
+        same(solved(broken, solver=solver), whole)
+    # A flow that is complete is not computed again.
+    count = len(undisturbed.kept)
+    same(solved(undisturbed, solver=solver), whole)
+    assert len(undisturbed.kept) == count
+
+
+def test_exhausted_goes_on():
+    """Invariance: steps used up end a flow; given more it ends as one that had them at once."""
+    memory = Memory(steps=4)
+    cut = solved(memory, max_steps=10)
+    assert (cut.result, cut.statistics["steps"]) == ("exhausted", 10)
+    same(cut, solved(max_steps=10))
+    same(solved(memory), solved())
+
+
+def below(theta):
+    return double_well(theta) < 0.0
+
+
+def test_stopped():
+    """Invariance: a stop condition ends both kinds of flow at the same step, and stays met."""
+    memory, whole = Memory(steps=3), solved(stop=below)
+    assert whole.result == "stopped"
+    same(solved(memory, stop=below), whole)
+    same(solved(memory, stop=below), whole)
+
+
+def test_divergence_keeps_the_last_good_state():
+    """Invariance: a flow that blows up gives the same reason, and what is saved is finite."""
+    field, memory = flow.gradient_field(lambda x: -(x**4)), Memory(steps=5)
+    options = {"rtol": 1e-3, "max_steps": 500}
+    whole = flow.gradient_flow(field, jnp.array(1.0), [0.0, 0.1, 1.0], **options)
+    assert (whole.result, whole.end_time < 0.13) == ("diverged", True)
+    again = [
+        flow.gradient_flow(field, jnp.array(1.0), [0.0, 0.1, 1.0], checkpoint=memory, **options)
+        for _ in range(2)
+    ]
+    same(again[0], whole)
+    same(again[1], whole)
+    assert all(np.all(np.isfinite(leaf)) for leaf in memory.kept[-1]["carry"].values())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rtol": 1e-4}, r"tolerances was \[1e-05, 1e-06\], here \[0.0001, 1e-06\]"),
+        ({"solver": diffrax.Heun()}, r"solver was RKC2\(.*\), here Heun\(\)"),
+        ({"observe": None}, "observables was .*0/rank int.*, here .*"),
+        ({"stop": below}, r"stop conditions was \[\], here \['below'\]"),
+        ({"theta": {"x": START["x"] + 1e-9, "none": ()}}, "(first step|start and data) was"),
+        ({"theta": {"x": START["x"][:2], "none": ()}}, r"parameters was x float64\[3\], here"),
+        ({"ts": TIMES[:-1]}, "save times was 7 from 0 to 6 .*, here 6 from 0 to 5"),
+        ({"field": flow.gradient_field(lambda theta: 2 * double_well(theta))}, "first step was"),
+    ],
+)
+def test_other_flows_are_refused(change, message):
+    """Closed form: what was changed is named with both its values."""
+    known = json.dumps(IDENTITY) if IDENTITY else _identity()
+    memory = Memory(steps=5)
+    memory.kept = [{"identity": np.array(known)}]
+    given = {"field": FIELD, "theta": START, "ts": TIMES, "rtol": 1e-5, "observe": OBSERVE} | change
+    with pytest.raises(ValueError, match=f"^the checkpoints .* another flow: {message}.* anew$"):
+        flow.gradient_flow(
+            given.pop("field"), given.pop("theta"), given.pop("ts"), checkpoint=memory, **given
+        )
+
+
+IDENTITY = {}
+
+
+def _identity():
+    memory = Memory(steps=5, breaks=1)
+    with pytest.raises(KeyboardInterrupt):
+        solved(memory)
+    known = str(memory.kept[0]["identity"])
+    IDENTITY.update(json.loads(known))
+    return known
+
+
+def test_no_checkpoints():
+    """Closed form: a path alone is refused, with the remedy."""
+    with pytest.raises(ValueError, match=r"must be what store.Checkpoints\(directory\) returns"):
+        solved("runs/a")
+
+
+def test_bad_file_is_passed_over(tmp_path):
+    """Invariance: the newest of the files cut short, the flow ends as if it never was."""
+    whole = solved()
+    solved(store.Checkpoints(tmp_path, steps=5), max_steps=25)
+    older, newest = sorted(tmp_path.glob("checkpoint-*.mfc"))
+    newest.write_bytes(newest.read_bytes()[:-100])
+    with pytest.warns(UserWarning, match=f"^{newest.name} is cut short.*; {older.name}"):
+        same(solved(store.Checkpoints(tmp_path)), whole)
+
+
+def test_progress_is_drawn(capsys):
+    """Closed form: one bar for all segments, with its label, up to the end."""
+    solved(Memory(steps=5), progress="width 4")
+    drawn = capsys.readouterr().err
+    assert "width 4" in drawn
+    assert "100%" in drawn
+    assert drawn.count("  0%") == 1
+
+
+def test_killed_at_random(tmp_path):
+    """Invariance: killed at random moments and resumed each time, the record is the very same."""
+    kills = 20 if "MEANFIELD_STRESS" in os.environ else 3
+    program = Path(__file__).parents[1] / "killed_program.py"
+    done = subprocess.run(
+        [sys.executable, str(program), str(tmp_path), str(kills)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"{kills} kills, the same record" in done.stdout
