@@ -33,7 +33,7 @@ def identity(problem: Any, numbers: Any, solver: Any, rows: Any, /) -> dict[str,
     return {
         "save times": f"{len(times)} from {times[0]:g} to {times[-1]:g} ({_digest(times)})",
         "parameters": _shapes(theta),
-        "solver": re.sub(r" at 0x[0-9a-f]+", "", repr(solver)),
+        "solver": re.sub(r"\s+", " ", re.sub(r" at 0x[0-9a-f]+", "", repr(solver))),
         "tolerances": [float(tolerance) for tolerance in tolerances],
         "observables": _shapes(rows),
         "stop conditions": sorted(stops),

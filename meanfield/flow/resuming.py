@@ -33,7 +33,7 @@ _RESULTS = {
     DIVERGED: diffrax.RESULTS.dt_min_reached,
 }
 _SEGMENT_SECONDS = 1.0
-_FIRST_STEPS = 16
+_FIRST_EFFORT = 64
 
 
 class Journey(NamedTuple):
@@ -109,11 +109,11 @@ def resumed(problem, times, first, tolerances, *, solver, max_steps, checkpoints
         check_same(known_by, json.loads(str(known["identity"])), where)
         journey = _restored(known, start, max_steps)
 
-    def advance(journey, budget):
+    def advance(journey, steps, effort):
         pending = _pending(times, len(journey.rows[-1]))
-        options = {"budget": jnp.asarray(budget, jnp.int32), "solver": solver}
+        options = {"budget": jnp.asarray([steps, effort], jnp.int32), "solver": solver}
         found = segment(problem, times, pending, journey.carry, tolerances, **options)
-        return _extended(journey, found, start, max_steps)
+        return _extended(journey, found, start, max_steps), int(found.effort)
 
     def save(journey):
         checkpoints.save(_arrays(journey, known_by))
@@ -132,16 +132,15 @@ def resumed(problem, times, first, tolerances, *, solver, max_steps, checkpoints
 def _journeys(journey: Journey, advance: Callable, save: Callable, every: Any, max_steps: int):
     """The journey after each of its segments, saved where that is due, and at its end."""
     saved, saved_steps = time.monotonic(), journey.counts[0]
-    allowance = _FIRST_STEPS
+    allowance = _FIRST_EFFORT
     while journey.result == RUNNING:
         steps = int(journey.counts[0])
         until = math.inf if every.steps is None else every.steps - (steps - saved_steps)
-        budget = int(min(allowance, max_steps - steps, until))
         began = time.monotonic()
-        journey = advance(journey, budget)
+        journey, spent = advance(journey, int(min(max_steps - steps, until, 2**30)), allowance)
         # Short enough for the host to be asked often, long enough for that to cost nothing.
-        wanted = budget * _SEGMENT_SECONDS / max(time.monotonic() - began, 1e-9)
-        allowance = int(min(max(wanted, 1), 4 * allowance))
+        wanted = spent * _SEGMENT_SECONDS / max(time.monotonic() - began, 1e-9)
+        allowance = int(min(max(wanted, 1), 4 * allowance, 2**30))
         done = journey.counts[0] - saved_steps
         late = time.monotonic() - saved >= every.seconds
         if journey.result != RUNNING or late or (every.steps is not None and done >= every.steps):

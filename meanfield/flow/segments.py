@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from meanfield import ode
 from meanfield.flow.observables import observed
 from meanfield.flow.program import Flowing, Machine, machine, seen_in, solved
 
@@ -40,12 +41,13 @@ class Carry(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """One segment: the carry, rows at the times it passed, its steps, how and why it ended."""
+    """One segment: the carry, rows at the times it passed, what it cost, how and why it ended."""
 
     carry: Carry
     reached: Array
     rows: Any
     counts: dict[str, Array]
+    effort: Array
     result: Any
     met: Any
 
@@ -65,9 +67,9 @@ class Paced(diffrax.AbstractAdaptiveStepSizeController):
         controller: The controller that decides on steps.
         following: End of the first step.
         horizon: End of the flow.
-        budget: Steps, rejected ones among them, after which the solve ends.
+        budget: Steps, rejected ones among them, and effort, after which the solve ends.
 
-    >>> Paced(diffrax.PIDController(rtol=1e-3, atol=1e-6), 0.1, 1.0, 5).rtol
+    >>> Paced(diffrax.PIDController(rtol=1e-3, atol=1e-6), 0.1, 1.0, (5, 9)).rtol
     0.001
     """
 
@@ -105,11 +107,26 @@ class Paced(diffrax.AbstractAdaptiveStepSizeController):
         state = PacedState(
             inner, _clipped(start, end, self.horizon, keep), controller_state.steps + 1
         )
+        most_steps, most_effort = self.budget
+        paused = (state.steps >= most_steps) | (effort(state) >= most_effort)
         # At the horizon the flow is complete, whatever steps are left.
-        paused = (state.steps >= self.budget) & (start < self.horizon)
-        paused = paused & (result == diffrax.RESULTS.successful)
+        paused = paused & (start < self.horizon) & (result == diffrax.RESULTS.successful)
         result = diffrax.RESULTS.where(paused, diffrax.RESULTS.max_steps_reached, result)
         return keep, start, end, jump, state, result
+
+
+def effort(state: PacedState, /) -> Any:
+    """What a flow by RKC2 has evaluated since its start, else the steps of this segment.
+
+    Args:
+        state: The state of the controller.
+
+    >>> effort(PacedState(None, 0.1, 3))
+    3
+    """
+    # A step of RKC2 costs from two evaluations to a thousand.
+    counted = isinstance(state.inner, ode.LedgerState)
+    return state.inner.evaluations if counted else state.steps
 
 
 def _clipped(start, end, horizon, keep):
@@ -173,38 +190,42 @@ def segment(problem, times, pending, carry, tolerances, *, budget, solver) -> Se
         pending: Those that have no row yet, filled up with NaN, which no step ever passes.
         carry: What the segment before handed over.
         tolerances: rtol and atol.
-        budget: Most steps.
+        budget: Most steps, and the effort after which it ends too.
         solver: An adaptive solver.
 
     >>> from meanfield import flow, ode
     >>> problem = flow.gradient_field(lambda theta: theta**2), jnp.ones(()), {}, {}
     >>> tolerances, chosen = jnp.array([1e-3, 1e-6]), {"solver": ode.RKC2()}
     >>> begun, _ = beginning(problem, jnp.arange(2.0), jnp.array(0.1), tolerances, **chosen)
-    >>> chosen |= {"budget": jnp.array(1)}
+    >>> chosen |= {"budget": jnp.array([1, 99])}
     >>> done = segment(problem, *[jnp.arange(2.0)] * 2, begun, tolerances, **chosen)
     >>> bool(done.result == diffrax.RESULTS.max_steps_reached), int(done.counts["num_steps"])
     (True, 1)
     """
     _, theta, functions, _ = problem
     parts: Machine = machine(problem, times, tolerances, solver)
+    paced: Any = PacedState(carry.controller, carry.following, jnp.zeros((), jnp.int32))
+    before = effort(paced)
+    pace = Paced(parts.controller, carry.following, times[-1], (budget[0], before + budget[1]))
     solution = solved(
-        parts._replace(controller=Paced(parts.controller, carry.following, times[-1], budget)),
+        parts._replace(controller=pace),
         pending,
         t0=carry.time,
         t1=times[-1],
         dt0=None,
         y0=carry.state,
         solver_state=carry.solver,
-        controller_state=PacedState(carry.controller, carry.following, jnp.zeros_like(budget)),
+        controller_state=paced,
         max_steps=None,
     )
     (reached, (end,)), ((_, *energies), last) = cast(Any, (solution.ts, solution.ys))
-    paced: Any = solution.controller_state
+    paced = solution.controller_state
     state = jax.tree.map(lambda leaf: leaf[0], last)
     carry = Carry(end, paced.following, state, solution.solver_state, paced.inner)
     rows = seen_in(solution, functions, theta), *energies
     counts = {name: solution.stats[name] for name in COUNTS}
-    return Segment(_strict(carry), reached, rows, counts, solution.result, solution.event_mask)
+    ending = effort(paced) - before, solution.result, solution.event_mask
+    return Segment(_strict(carry), reached, rows, counts, *ending)
 
 
 def _strict(tree: Any) -> Any:
