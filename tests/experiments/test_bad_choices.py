@@ -33,19 +33,18 @@ def presets():
 
 @st.composite
 def command_lines(draw, presets):
-    """An experiment, perhaps a preset, and up to three flags with values that may fit."""
+    """An experiment, perhaps a preset, and up to two flags with values that may fit."""
     name = draw(st.sampled_from(list(presets)))
     kinds = dataclasses.fields(presets[name]["default"])
     fields = [field.name.replace("_", "-") for field in kinds]
     words = [name]
     if draw(st.booleans()):
-        words += ["--preset", draw(st.sampled_from([*presets[name], "papre", ""]))]
-    for _ in range(draw(st.integers(1, 3))):
+        words += ["--preset", draw(st.sampled_from([*presets[name], *presets[name], "papre"]))]
+    for _ in range(draw(st.integers(1, 2))):
         flag = draw(st.sampled_from([*fields, *fields, *fields, "data", "quiet", "json", "hedas"]))
-        values = draw(st.lists(VALUES, max_size=4))
-        if draw(st.booleans()):
-            # Four increasing numbers, and the like: most fields want just one.
-            values = values[:1] or ["1", "2", "4", "8"]
+        # Half of them are such as many fields take.
+        likely = st.lists(st.sampled_from(["1", "2", "8", "64", "0.5", "1e-3"]), min_size=1)
+        values = draw(st.lists(VALUES, max_size=4) | likely.map(lambda some: some[:1]))
         if values and draw(st.booleans()):
             words.append(f"--{flag}={values[0]}")
         else:
