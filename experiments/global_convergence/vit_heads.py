@@ -121,7 +121,7 @@ def run(config: Config, *, data: Path | None, out_dir: Path, progress: bool) -> 
     images = _datasets.standardised(_datasets.images(data))
     if config == PRESETS["paper"] and data is None:
         raise ValueError(
-            "the paper preset needs --data with CIFAR-10 as an .npz file, got none; "
+            "the paper preset needs --data with CIFAR-10, got none; "
             "the default preset runs on the digits"
         )
     model = _model(config, images)

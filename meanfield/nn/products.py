@@ -59,7 +59,8 @@ def matmul(
     dtype = jnp.promote_types(given, dtype or given)
     factors = devices.aligned(jnp.asarray(left, dtype), jnp.asarray(right, dtype))
     # Read here: at the time of lowering the user's context is gone.
-    precision = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
+    settings: Any = jax.config
+    precision = settings.jax_default_matmul_precision
     return product_p.bind(*factors, form=form, precision=precision)
 
 
