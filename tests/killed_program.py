@@ -37,8 +37,8 @@ def solve(name, *, kept):
     record = flow.gradient_flow(
         flow.gradient_field(energy),
         jnp.linspace(-1.0, 1.0, 50),
-        np.linspace(0.0, 40.0, 9),
-        rtol=1e-9,
+        np.linspace(0.0, 2.0 * KILLS, 9),
+        rtol=1e-9 if KILLS > 9 else 1e-7,
         atol=1e-12,
         observe=jnp.sin,
         checkpoint=store.Checkpoints(ROOT / name, steps=5),

@@ -78,14 +78,13 @@ def gradient_flow(
         balance_bound: Relative residual of the energy balance above which the record warns.
         progress: Label of a progress bar; None for no bar.
         checkpoint: ``store.Checkpoints(directory)``, where the flow saves itself and goes on from,
-            to the same record, bit for bit, on the same machine; None to save nothing.
+            to the same record, bit for bit; refused if those in there are of another flow.
 
     Returns:
         The record. A flow that diverges stops; the record says when and why, and keeps the rest.
 
     Raises:
-        ValueError: If an argument breaks these rules, the energy at the start is not finite, or the
-            checkpoints are of another flow or none of them is good.
+        ValueError: If an argument breaks these rules, or the energy at the start is not finite.
 
     References:
         Gao et al. 2024, arXiv 2410.23610, eq. (9), (21).
@@ -101,24 +100,23 @@ def gradient_flow(
     dtype = check_start(field, theta, times)
     functions, stops = observables(observe), conditions(stop, theta)
     first = first_step(field, theta, times, rtol)
-    solution, seen = _solved(
-        (field, theta, functions, stops),
-        *(jnp.asarray(numbers, dtype) for numbers in (times, first, [rtol, atol])),
-        solver=adaptive(ode.RKC2() if solver is None else solver),
-        max_steps=checks.count("max_steps", max_steps),
-        progress=progress,
-        checkpoint=checkpoint,
-    )
+    problem = (field, theta, functions, stops)
+    numbers = (jnp.asarray(given, dtype) for given in (times, first, [rtol, atol]))
+    options = {"solver": solver, "max_steps": max_steps, "progress": progress}
+    solution, seen = _solved(problem, *numbers, checkpoint=checkpoint, **options)
     saved = _saved(solution, seen, field, theta, functions)
     return _record(solution, (field, jax.tree.structure(theta)), times, saved, balance_bound)
 
 
-def _solved(problem, *numbers, progress, checkpoint, **options):
+def _solved(problem, *numbers, solver, max_steps, progress, checkpoint):
+    options: dict[str, Any] = {
+        "solver": adaptive(ode.RKC2() if solver is None else solver),
+        "max_steps": checks.count("max_steps", max_steps),
+    }
     if checkpoint is None:
         return whole(problem, *numbers, meter=bars.meter(progress), **options)
-    return resumed(
-        problem, *numbers, progress=progress, checkpoints=checkable(checkpoint), **options
-    )
+    options |= {"checkpoints": checkable(checkpoint), "progress": progress}
+    return resumed(problem, *numbers, **options)
 
 
 def _saved(solution, seen, field, theta, functions):

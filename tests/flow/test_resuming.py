@@ -81,13 +81,13 @@ def same(one, other):
 @pytest.mark.parametrize("solver", [None, diffrax.Tsit5()], ids=["RKC2", "Tsit5"])
 def test_interrupted_anywhere(solver):
     """Invariance: broken off after any save and resumed, a flow ends with the very same record."""
-    undisturbed = Memory(steps=11)
+    undisturbed = Memory(steps=5)
     whole = solved(undisturbed, solver=solver)
     if solver is None:
         same(solved(), whole)
     saves = len(undisturbed.kept)
     assert saves >= 5
-    for breaks in range(1, 3 * saves, 5):
+    for breaks in range(1, saves, 4):
         # Of other lengths than the undisturbed ones: where segments end must not show.
         broken = Memory(steps=3, breaks=breaks)
         with pytest.raises(KeyboardInterrupt):
