@@ -61,8 +61,11 @@ def check_same(here: dict[str, Any], there: dict[str, Any], where: Any, /) -> No
     close = math.sqrt(np.finfo(np.float32).eps)
     for name, value in here.items():
         other = there.get(name)
-        numbers = isinstance(value, float) and isinstance(other, float)
-        if other != value and not (numbers and math.isclose(value, other, rel_tol=close)):
+        if isinstance(value, float) and isinstance(other, float):
+            same = math.isclose(value, other, rel_tol=close)
+        else:
+            same = value == other
+        if not same:
             raise ValueError(
                 f"the checkpoints in {where} are of another flow: {name} was {other}, here "
                 f"{value}; name another directory to begin anew"

@@ -15,6 +15,12 @@ def state(step):
     return {"step": np.int64(step), "carry": {"x": np.linspace(0, 1, 40) * step}}
 
 
+def loaded(reader):
+    found = reader.load()
+    assert found is not None
+    return found
+
+
 def steps(directory):
     """Steps of the checkpoints that a new reader finds good, each the newest in its turn."""
     found = []
@@ -23,7 +29,7 @@ def steps(directory):
         alone.mkdir()
         (alone / path.name).write_bytes(path.read_bytes())
         try:
-            found.append(int(store.Checkpoints(alone).load()["step"]))
+            found.append(int(loaded(store.Checkpoints(alone))["step"]))
         except ValueError:
             found.append(None)
         (alone / path.name).unlink()
@@ -49,7 +55,7 @@ def test_round_trip(tmp_path):
     empty = store.Checkpoints(tmp_path / "deep" / "er")
     assert empty.load() is None
     empty.save(arrays)
-    found = store.Checkpoints(tmp_path / "deep" / "er").load()
+    found = loaded(store.Checkpoints(tmp_path / "deep" / "er"))
     assert found["bits"].tobytes() == arrays["bits"].tobytes()
     np.testing.assert_array_equal(found["words"], arrays["words"])
     assert found["none"].shape == (0, 3)
@@ -90,7 +96,7 @@ def test_corruption_is_found(tmp_path):
             continue
         newest.write_bytes(changed)
         with pytest.warns(UserWarning, match=rf"^{newest.name} .*, saved before it, is used$"):
-            assert reader.load()["step"] == 2
+            assert loaded(reader)["step"] == 2
 
 
 @pytest.mark.parametrize(
@@ -129,7 +135,7 @@ def test_other_code_is_warned_of(tmp_path, monkeypatch):
     filled(tmp_path)
     monkeypatch.setattr(checkpoints, "_origin", lambda: {"python": "3.99.0"})
     with pytest.warns(UserWarning, match=r"saved by other code .*python 3\..*, now 3\.99\.0"):
-        assert store.Checkpoints(tmp_path).load()["step"] == 3
+        assert loaded(store.Checkpoints(tmp_path))["step"] == 3
 
 
 OPERATIONS = ["listdir", "open", "fsync", "close", "replace", "unlink", "io.open", "write"]
@@ -213,7 +219,7 @@ def test_read_only(tmp_path, monkeypatch):
     (tmp_path / ".checkpoint-00000004.mfc.partial-00").touch()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert store.Checkpoints(tmp_path).load()["step"] == 3
+        assert loaded(store.Checkpoints(tmp_path))["step"] == 3
 
 
 def test_half_written_is_swept(tmp_path):
