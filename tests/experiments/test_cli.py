@@ -76,10 +76,14 @@ def test_every_program_has_its_face(module):
 
 def test_a_refused_run_leaves_no_directory(tmp_path):
     """House rule: data that cannot be read end with status 2; new parents of the run go too."""
-    for words in (["none.npz", "--out", "a/b/c"], ["a" * 300]):
+    sentences = (
+        (["none.npz", "--out", "a/b/c"], "error: data must be an .npz file"),
+        (["a" * 300], f"error: {'a' * 300} cannot be read: File name too long"),
+    )
+    for words, sentence in sentences:
         done = python("-m", "experiments", "vit_heads", "--data", *words, cwd=tmp_path)
         assert done.returncode == 2, done.stderr
-        assert done.stderr.startswith("error: data must be an .npz file")
+        assert done.stderr.startswith(sentence)
         assert done.stderr.count("\n") == 1
         assert not list(tmp_path.iterdir())
 

@@ -20,7 +20,7 @@ EPS = np.finfo(np.float64).eps
 def said(folder, *processes):
     """What programs started at once print, which have eight devices together."""
     flags = f"--xla_force_host_platform_device_count={8 // len(processes)}"
-    dump = f"--xla_dump_to={folder} --xla_dump_hlo_as_text --xla_dump_hlo_module_re=.*solve.*"
+    dump = f"--xla_dump_to={folder} --xla_dump_hlo_as_text --xla_dump_hlo_module_re=.*jit_whole.*"
     environment = {
         **os.environ,
         "PYTHONPATH": str(TESTS.parent),
