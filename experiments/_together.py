@@ -4,6 +4,7 @@ One trap: small matrix products leave most cores idle, so several runs at once a
 after the other; on an accelerator they would only share its memory.
 """
 
+import functools
 import os
 import queue
 import threading
@@ -15,7 +16,13 @@ import jax
 from meanfield import processes
 
 
-def side_by_side(function: Callable[[Any], Any], items: Sequence[Any], /) -> list[Any]:
+def side_by_side(
+    function: Callable[[Any], Any],
+    items: Sequence[Any],
+    /,
+    *,
+    keep: Callable[[int, Callable[[], Any]], Any] = lambda at, compute: compute(),
+) -> list[Any]:
     """``[function(item) for item in items]``, several at a time; start with the longest.
 
     Of several processes (:mod:`meanfield.processes`) each takes the next item when it is free. All
@@ -24,10 +31,12 @@ def side_by_side(function: Callable[[Any], Any], items: Sequence[Any], /) -> lis
     Args:
         function: What to do with one item; it may compile and run jax programs.
         items: What to do it with.
+        keep: What keeps the results for a resumed run (``Kept.members``).
 
     Raises:
-        BaseException: What a call raised first, or Ctrl-C, at once: calls not yet begun are
-            dropped, those under way are abandoned.
+        BaseException: What a call raised first, at once: calls not yet begun are dropped, those
+            under way are abandoned. Only where a call has saved itself because the run is to stop
+            are the others waited for, which will do so too.
 
     >>> side_by_side(abs, [-1, 2])
     [1, 2]
@@ -42,7 +51,7 @@ def side_by_side(function: Callable[[Any], Any], items: Sequence[Any], /) -> lis
     def work() -> None:
         try:
             while not stop.is_set() and (at := shared.following()) is not None:
-                done.put((at, function(items[at])))
+                done.put((at, keep(at, functools.partial(function, items[at]))))
         except BaseException as error:  # noqa: BLE001 (raised again in the main thread)
             done.put((None, error))
         else:
@@ -52,19 +61,29 @@ def side_by_side(function: Callable[[Any], Any], items: Sequence[Any], /) -> lis
     # thread even for one worker: no signal is heard there while XLA computes.
     for _ in range(workers):
         threading.Thread(target=work, daemon=True).start()
-    results = {}
     try:
-        while workers:
-            at, result = _next(done)
-            if at is not None:
-                results[at] = result
-            elif result is not None:
-                raise result
-            else:
-                workers -= 1
+        results = _collected(done, workers, stop)
     finally:
         stop.set()
     return shared.exchanged(results)
+
+
+def _collected(done: queue.SimpleQueue[Any], workers: int, stop: threading.Event) -> dict[int, Any]:
+    results, halted = {}, None
+    while workers:
+        at, result = _next(done)
+        if at is not None:
+            results[at] = result
+        elif isinstance(result, KeyboardInterrupt):
+            stop.set()
+            workers, halted = workers - 1, result
+        elif result is not None:
+            raise result
+        else:
+            workers -= 1
+    if halted is not None:
+        raise halted
+    return results
 
 
 def _next(done: queue.SimpleQueue[Any]) -> Any:

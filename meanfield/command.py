@@ -2,34 +2,30 @@
 
     python -m PROGRAMS                  the list, one line each
     python -m PROGRAMS NAME [--preset P] [--out DIR] [--data PATH] [--quiet] [--cache DIR]
-                            [--distributed [WHERE]] [--json] [--FIELD VALUE ...]
+                            [--resume] [--distributed [WHERE]] [--json] [--FIELD VALUE ...]
     python -m PROGRAMS show DIR [--json]
     python -m PROGRAMS compare DIR DIR ... [--out DIR] [--json]
     python -m PROGRAMS --from DIR [--out DIR] [--FIELD VALUE ...]
                                         the program and choices of that run once more
 
 A program is a module with SUMMARY (a line of text), Config (a frozen dataclass), PRESETS (a dict of
-them, one called "default") and ``run(config, *, data, out_dir, progress) -> Outcome``; one that
-needs no data leaves ``data`` out and has no such flag.
+them, one called "default") and ``run(config, *, data, out_dir, progress, kept) -> Outcome``; one
+that needs no data leaves ``data`` out and has no such flag, one that cannot be resumed ``kept``.
 
 One trap: a ValueError is taken for bad input and becomes one sentence and status 2, even where it
 is a bug. ``python -X dev -m PROGRAMS ...`` shows the traceback instead.
 """
 
-import datetime
 import errno
 import importlib
-import inspect
-import json
 import os
+import shlex
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from meanfield import checks, compiled, flags, listing, processes, report, store
+from meanfield import checks, compiled, flags, halting, listing, processes, running
 
 VERBS = ("show", "compare")
 UNSAVED = (
@@ -89,31 +85,27 @@ def main(
         elif words[0] in VERBS:
             print(_past(programs, words))
         else:
-            origin, name, rest = _origin(words)
-            checks.choice(kind, name, programs)
-            program = importlib.import_module(programs[name])
-            presets = origin.presets(program.PRESETS) if origin else program.PRESETS
-            choices = _choices(program, presets, rest, prog=f"{prog} {words[0]}", spread=spread)
-            with processes.together(choices.distributed):
-                _run(program, name, choices, origin)
+            print(_answer(programs, words, prog=prog, kind=kind, spread=spread), end="")
     except processes.Over as over:
         return over.status
     except ValueError as error:
         if in_development():
             raise
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        print("error:", _sentence(error), file=sys.stderr)
         return 2
     except OSError as error:
         if error.errno not in UNSAVED:
             raise
         print(
-            f"error: the run could not be saved: {error}; make room, or write to another place",
+            f"error: the run could not be saved: {_sentence(error)}; "
+            "make room, or write to another place",
             file=sys.stderr,
         )
         return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted: nothing was written", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        said = " ".join(_notes(error)) or "nothing was written"
+        print(f"\ninterrupted: {said}", file=sys.stderr)
+        return error.status if isinstance(error, halting.Halted) else 130
     finally:
         processes.leave()
     return 0
@@ -156,6 +148,10 @@ def in_development() -> bool:
     return sys.flags.dev_mode
 
 
+def _notes(error: BaseException) -> list[str]:
+    return getattr(error, "__notes__", [])
+
+
 def _past(programs: Mapping[str, str], words: list[str]) -> str:
     # Neither matplotlib nor the programs are loaded for those who run one.
     from meanfield import past
@@ -163,7 +159,21 @@ def _past(programs: Mapping[str, str], words: list[str]) -> str:
     def presets(name: str) -> Mapping[str, Any]:
         return importlib.import_module(programs[name]).PRESETS if name in programs else {}
 
-    return past.answer(words, out=_place("compare", None), presets=presets)
+    return past.answer(words, out=running.place("compare", None), presets=presets)
+
+
+def _answer(
+    programs: Mapping[str, str], words: list[str], *, prog: str, kind: str, spread: bool
+) -> str:
+    """What to print of a run."""
+    origin, name, rest = _origin(words)
+    checks.choice(kind, name, programs)
+    program = importlib.import_module(programs[name])
+    presets = origin.presets(program.PRESETS) if origin else program.PRESETS
+    choices = _choices(program, presets, rest, prog=f"{prog} {words[0]}", spread=spread)
+    again, saves = f"{prog} {shlex.join(words)}", running.takes(program, "kept")
+    with halting.heard(saves=saves) as stopping, processes.together(choices.distributed):
+        return running.run(program, name, choices, origin, stopping=stopping, again=again)
 
 
 def _origin(words: list[str]) -> tuple[Any, str, list[str]]:
@@ -176,9 +186,8 @@ def _origin(words: list[str]) -> tuple[Any, str, list[str]]:
     return origin, origin.run.manifest["experiment"], words[2:]
 
 
-def _place(name: str, out: Path | None) -> Path:
-    # Local time: the name is for the one who started it.
-    return out or Path("runs") / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+def _sentence(error: BaseException) -> str:
+    return "; ".join(" ".join(str(part).split()) for part in (error, *_notes(error)))
 
 
 def _choices(
@@ -189,50 +198,10 @@ def _choices(
         presets=presets,
         prog=prog,
         summary=program.SUMMARY,
-        data=_takes_data(program),
+        data=running.takes(program, "data"),
         spread=spread,
+        resume=running.takes(program, "kept"),
     )
     if choices.cache is not None:
         compiled.keep(choices.cache)
     return choices
-
-
-def _takes_data(program: Any) -> bool:
-    return "data" in inspect.signature(program.run).parameters
-
-
-def _run(program: Any, name: str, choices: flags.Choices, origin: Any) -> None:
-    extra = {"data": choices.data} if _takes_data(program) else {}
-    if not processes.leads():
-        with tempfile.TemporaryDirectory() as aside:
-            program.run(choices.config, out_dir=Path(aside), progress=False, **extra)
-        return
-    out = _place(name, choices.out)
-    with store.open_run(out, experiment=name, config=choices.config) as draft:
-        outcome = program.run(
-            choices.config, out_dir=draft.directory, progress=not choices.quiet, **extra
-        )
-        manifest = store.save_record(
-            draft, outcome.arrays, seeds=outcome.seeds, data=outcome.data_checksums
-        )
-        with store.replacing(draft.directory / "report.md") as page:
-            page.write_text(
-                f"{outcome.report.rstrip()}\n\n{report.provenance(manifest)}\n", encoding="utf-8"
-            )
-    if choices.json:
-        print(_line(name, out, manifest, outcome, origin))
-        return
-    if not choices.quiet:
-        print(f"\n{outcome.summary.rstrip()}\n")
-    print(f"report: {out / 'report.md'}")
-    if origin:
-        print(f"record: {origin.verdict(manifest)['said']}")
-
-
-def _line(name: str, out: Path, manifest: dict[str, Any], outcome: Outcome, origin: Any) -> str:
-    from meanfield import past
-
-    told = {"experiment": name, "directory": out, "wall_seconds": manifest["wall_seconds"]}
-    told |= {what: out / what for what in ("report.md", "record.npz", "manifest.json")}
-    told |= {"summary": outcome.summary, "scalars": past.scalars(outcome.arrays)}
-    return json.dumps(store.plain(told | (origin.verdict(manifest) if origin else {})))

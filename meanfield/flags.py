@@ -28,6 +28,7 @@ KINDS = {
 """What a value must be, in words for an error."""
 
 WHERE = "[HOST:PORT,COUNT,INDEX]"
+RESUME = "Go on where the run of --out was interrupted, if it was; give the same choices."
 KEPT = "Where compiled programs are kept for the next run; by default nowhere."
 SPREAD = (
     "One of several processes that share the work: alone under srun, which says which; by hand "
@@ -47,6 +48,7 @@ class Choices:
     json: bool
     cache: Path | None
     distributed: str | None
+    resume: bool = False
 
 
 def parse(
@@ -58,6 +60,7 @@ def parse(
     summary: str,
     data: bool,
     spread: bool = False,
+    resume: bool = False,
 ) -> Choices:
     """The choices that the words of a command line make.
 
@@ -68,6 +71,7 @@ def parse(
         summary: What the program does; for help.
         data: Whether it reads a data set.
         spread: Whether several processes may run it together.
+        resume: Whether it can go on after an interruption.
 
     Raises:
         ValueError: If a flag is unknown, or a value has the wrong type or is refused by the
@@ -80,7 +84,7 @@ def parse(
     Config(seeds=5)
     """
     preset = checks.choice("preset", _preset(words), presets)
-    command = _command(presets, preset, data=data, spread=spread)
+    command = _command(presets, preset, data=data, spread=spread, resume=resume)
     chosen, unknown = _answer(command, words, prog=prog, summary=summary)
     if unknown:
         raise ValueError(_unknown(unknown[0], command, prog))
@@ -93,6 +97,7 @@ def parse(
         json=chosen.json,
         cache=chosen.cache,
         distributed=_together(chosen.distributed) if spread else None,
+        resume=resume and chosen.resume,
     )
 
 
@@ -137,7 +142,9 @@ def _preset(words: Sequence[str]) -> str:
     return name
 
 
-def _command(presets: Mapping[str, Any], preset: str, *, data: bool, spread: bool) -> type:
+def _command(
+    presets: Mapping[str, Any], preset: str, *, data: bool, spread: bool, resume: bool
+) -> type:
     try:
         from tyro import conf
     except ModuleNotFoundError:
@@ -159,6 +166,7 @@ def _command(presets: Mapping[str, Any], preset: str, *, data: bool, spread: boo
         switch("json", "Print one line of JSON instead of text: paths and numbers."),
         flag("cache", Path | None, "DIR", KEPT, None),
         *([flag("distributed", tuple[str, ...] | None, WHERE, SPREAD, None)] if spread else []),
+        *([switch("resume", RESUME)] if resume else []),
         ("config", type(config), dataclasses.field(default_factory=lambda: config)),
     ]
     return dataclasses.make_dataclass("Command", fields, frozen=True, kw_only=True)

@@ -73,7 +73,9 @@ def facts(manifest: Mapping[str, Any]) -> dict[str, str]:
     return {
         "experiment": manifest.get("experiment", "unknown"),
         "started (UTC)": manifest.get("started", "unknown"),
+        **({"resumed (UTC)": ", ".join(manifest["resumed"])} if manifest.get("resumed") else {}),
         "wall time": _duration(manifest["wall_seconds"])
+        + (" since then" if manifest.get("resumed") else "")
         if "wall_seconds" in manifest
         else "unknown",
         "seeds": ", ".join(map(str, seeds)) or "none",

@@ -37,8 +37,11 @@ DOORS = {
     "compiled": frozenset(),
     "processes": frozenset({"checks"}),
     "listing": frozenset(),
+    "halting": frozenset(),
+    "kept": frozenset({"processes", "store"}),
+    "running": frozenset({"kept", "past", "processes", "report", "store"}),
     "command": GROUND
-    | {"compiled", "flags", "listing", "past", "processes", "provenance", "report", "store"},
+    | {"compiled", "flags", "halting", "listing", "past", "processes", "provenance", "running"},
 }
 # The homes of each library: a room or a file of one, or a folder of programs.
 EVERYWHERE = frozenset({"jax", "jaxtyping", "numpy"})

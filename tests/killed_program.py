@@ -1,8 +1,8 @@
-"""A flow that is killed at random moments, and resumed until its record is there.
+"""A run of three flows that is killed at random moments, and resumed until it is there.
 
-    python killed_program.py FOLDER KILLS
+    python killed_program.py FOLDER KILLS SIGNAL
 
-The modules are imported once; each flow is a child of this process that no one has run jax in.
+The modules are imported once; each attempt is a child of this process that no one has run jax in.
 """
 
 import os
@@ -14,45 +14,27 @@ import warnings
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-from meanfield import flow, store
+from meanfield import command, kept
 
 ROOT, KILLS = Path(sys.argv[1]), int(sys.argv[2])
-RATES = np.geomspace(0.01, 30.0, 50)
+kept.SECONDS = 0.05
 
 
-def energy(theta):
-    return jnp.sum(jnp.cos(theta) * RATES) + jnp.sum(RATES * theta**4)
+def run(name, *, last=False):
+    """Runs the program of three flows under its command line, and copies its record."""
+    words = ["paths", "--out", str(ROOT / name), "--resume", "--quiet"]
+    words += ["--horizon", str(KILLS), "--rtol", "1e-9" if KILLS > 9 else "1e-7"]
+    # Programs on disk are for those to be killed; the last one compiles its own.
+    words += [] if last else ["--cache", str(ROOT / "programs")]
+    status = command.main({"paths": "kept_program"}, words, prog="paths", kind="program")
+    if status == 0:
+        (ROOT / f"{name}.record").write_bytes((ROOT / name / "record.npz").read_bytes())
+    return status
 
 
-def solve(name, *, kept):
-    """Solves the flow in its own folder of checkpoints, and writes the bytes of its record."""
-    jax.config.update("jax_enable_x64", True)
-    if kept:
-        # Programs on disk are for those to be killed; the last one compiles its own.
-        jax.config.update("jax_compilation_cache_dir", str(ROOT / "programs"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    record = flow.gradient_flow(
-        flow.gradient_field(energy),
-        jnp.linspace(-1.0, 1.0, 50),
-        np.linspace(0.0, 2.0 * KILLS, 9),
-        rtol=1e-9 if KILLS > 9 else 1e-7,
-        atol=1e-12,
-        observe=jnp.sin,
-        checkpoint=store.Checkpoints(ROOT / name, steps=5),
-    )
-    numbers = [
-        np.asarray(leaf).tobytes()
-        for leaf in jax.tree.leaves(record[:-1])
-        if not isinstance(leaf, str)
-    ]
-    (ROOT / f"{name}.record").write_bytes(b"".join(numbers) + record.message.encode())
-
-
-def child(name, *, kept=True):
-    """The number of a new process that solves the flow."""
+def child(name, *, last=False):
+    """The number of a new process that makes an attempt."""
     with warnings.catch_warnings():
         # What the warning fears is a parent that has run jax; this one has not.
         warnings.simplefilter("ignore")
@@ -60,39 +42,42 @@ def child(name, *, kept=True):
     if number == 0:
         status = 1
         try:
-            solve(name, kept=kept)
-            status = 0
+            jax.config.update("jax_enable_x64", True)
+            status = run(name, last=last)
         finally:
             os._exit(status)
     return number
 
 
 def newest(name):
-    """The name of the newest checkpoint, or nothing."""
-    return max((path.name for path in (ROOT / name).glob("checkpoint-*")), default="")
+    """The checkpoints there are; they change as long as the attempt gets on."""
+    return sorted((ROOT / f".{name}.kept").rglob("checkpoint-*"))
 
 
 def main():
     """Kills as often as asked, then compares."""
     if os.waitpid(child("whole"), 0)[1]:
-        raise SystemExit("the undisturbed flow failed")
-    chance, killed = random.Random(7), 0
+        raise SystemExit("the undisturbed one failed")
+    chance, killed, blow = random.Random(7), 0, signal.Signals[sys.argv[3]]
     while killed < KILLS:
         before, number = newest("killed"), child("killed")
         while newest("killed") == before:
+            if os.waitpid(number, os.WNOHANG)[0]:
+                raise SystemExit(f"it was over after {killed} kills: it is too short")
             time.sleep(0.01)
         time.sleep(chance.uniform(0, 0.05))
-        os.kill(number, signal.SIGKILL)
+        os.kill(number, blow)
         _, status = os.waitpid(number, 0)
-        if not os.WIFSIGNALED(status):
-            raise SystemExit(f"the flow was over after {killed} kills: it is too short")
+        said = os.waitstatus_to_exitcode(status)
+        if said not in (-blow, 128 + blow):
+            raise SystemExit(f"after {killed} kills it ended with {said}")
         killed += 1
-    if os.waitpid(child("killed", kept=False), 0)[1]:
-        raise SystemExit("the resumed flow failed")
+    if os.waitpid(child("killed", last=True), 0)[1]:
+        raise SystemExit("the resumed one failed")
     one, other = ((ROOT / f"{name}.record").read_bytes() for name in ("whole", "killed"))
     if one != other:
         raise SystemExit("the records differ")
-    print(f"{killed} kills, the same record, {newest('killed')}")
+    print(f"{killed} kills, the same record")
 
 
 if __name__ == "__main__":

@@ -67,7 +67,9 @@ def checkable(checkpoints: Any, /) -> Any:
     Traceback (most recent call last):
     ValueError: checkpoint must be what store.Checkpoints(directory) returns, got 'runs'
     """
-    if not all(hasattr(checkpoints, name) for name in ("load", "save", "seconds", "steps")):
+    if not all(
+        hasattr(checkpoints, name) for name in ("load", "save", "seconds", "steps", "stopping")
+    ):
         raise ValueError(
             f"checkpoint must be what store.Checkpoints(directory) returns, got {checkpoints!r}"
         )
@@ -89,12 +91,14 @@ def resumed(problem, times, first, tolerances, *, solver, max_steps, checkpoints
 
     Raises:
         ValueError: If what was saved there is another flow.
+        KeyboardInterrupt: If ``checkpoints.stopping()`` said so; all is saved.
 
     >>> from meanfield import flow, ode
     >>> field = flow.gradient_field(lambda theta: theta**2)
     >>> problem, times = (field, jnp.ones(()), {}, {}), jnp.arange(2.0)
     >>> class Memory:
     ...     seconds, steps, load, save = 9.0, None, lambda self: None, lambda self, arrays: None
+    ...     stopping = lambda self: False
     >>> given = {"max_steps": 99, "checkpoints": Memory(), "progress": None}
     >>> given |= {"solver": ode.RKC2()}
     >>> resumed(problem, times, jnp.array(0.1), jnp.array([1e-3, 1e-6]), **given)[1]
@@ -142,10 +146,13 @@ def _journeys(journey: Journey, advance: Callable, save: Callable, every: Any, m
         wanted = spent * _SEGMENT_SECONDS / max(time.monotonic() - began, 1e-9)
         allowance = int(min(max(wanted, 1), 4 * allowance, 2**30))
         done = journey.counts[0] - saved_steps
-        late = time.monotonic() - saved >= every.seconds
+        stopping = journey.result == RUNNING and every.stopping()
+        late = stopping or time.monotonic() - saved >= every.seconds
         if journey.result != RUNNING or late or (every.steps is not None and done >= every.steps):
             save(journey)
             saved, saved_steps = time.monotonic(), journey.counts[0]
+        if stopping:
+            raise KeyboardInterrupt
         yield journey
 
 

@@ -21,7 +21,7 @@ import io
 import json
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ class Checkpoints:
         directory: Where they are; it is made when the first one is saved.
         seconds: A checkpoint is due this many seconds after the last one.
         steps: And after this many steps, if not None.
+        stopping: Whether the computation is to save itself and stop.
 
     >>> import tempfile
     >>> checkpoints = Checkpoints(tempfile.mkdtemp())
@@ -52,8 +53,15 @@ class Checkpoints:
     {'step': array(3)}
     """
 
-    def __init__(self, directory: str | Path, *, seconds: float = 30.0, steps: int | None = None):
-        self.directory = Path(directory)
+    def __init__(
+        self,
+        directory: str | Path,
+        *,
+        seconds: float = 30.0,
+        steps: int | None = None,
+        stopping: Callable[[], bool] = lambda: False,
+    ):
+        self.directory, self.stopping = Path(directory), stopping
         self.seconds = checks.positive("seconds", seconds)
         self.steps = None if steps is None else checks.count("steps", steps)
         # The last one known to be good; what is older goes when a newer one is there.

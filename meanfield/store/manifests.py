@@ -15,8 +15,11 @@ from typing import Any
 
 from meanfield.store import files, provenance
 
-FORMAT = 2
-"""The layout of a run directory; a reader refuses what is newer. Format 1 had no checksum here."""
+FORMAT = 3
+"""The layout of a run directory; a reader refuses what is newer.
+
+Format 1 had no checksum here, and neither it nor 2 said when a run was resumed.
+"""
 
 FORM: dict[str, Any] = {
     "format": int,
@@ -24,6 +27,7 @@ FORM: dict[str, Any] = {
     "config": object,
     "commit": (type(None), {"id": str, "dirty": bool}),
     "started": str,
+    "resumed": list,
     "wall_seconds": (int, float),
     "seeds": list,
     "data": dict,
@@ -52,7 +56,7 @@ def write_manifest(path: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
 
     >>> import tempfile
     >>> write_manifest(Path(tempfile.mkdtemp(), "manifest.json"), {"seeds": [7]})["format"]
-    2
+    3
     """
     whole = provenance.plain({"format": FORMAT} | dict(manifest))
     whole["checksum"] = _checksum(whole)
@@ -95,7 +99,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
             f"{path} is not the manifest that was written: its checksum does not fit; "
             "restore the file or run again"
         )
-    if not _fits(manifest, FORM):
+    form = FORM if found > 2 else {name: FORM[name] for name in FORM if name != "resumed"}
+    if not _fits(manifest, form):
         raise ValueError(
             f"{path} is no manifest of a run: expected {', '.join(FORM)} in it, each of its kind; "
             "use the version that wrote it"

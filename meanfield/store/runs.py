@@ -70,6 +70,7 @@ def open_run(out: str | Path, *, experiment: str, config: Any = None) -> Iterato
         "config": provenance.plain(config),
         "commit": provenance.commit(),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "resumed": [],
     }
     made = _parents(final)
     try:

@@ -144,10 +144,10 @@ def test_records_without_checksum(runs, data):
 
 
 def test_the_format_of_before_is_read(runs):
-    """Closed form: a manifest of format 1 has no checksum of its own; its record still has."""
+    """Closed form: format 1 has no checksum of its own; its record still has; none was resumed."""
     out, whole, _ = runs
     manifest = json.loads(whole["manifest.json"]) | {"format": 1}
-    del manifest["checksum"]
+    del manifest["checksum"], manifest["resumed"]
     (out / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     assert read_manifest(out / "manifest.json") == manifest
     assert same(store.load_run(out).arrays, ARRAYS)
