@@ -6,10 +6,14 @@ call that computes for minutes is heard of when it is over, or never where anoth
 
 import contextlib
 import os
+import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE = 10.0
@@ -78,6 +82,35 @@ def heard(*, saves: bool) -> Iterator[Callable[[], bool]]:
             timer.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def aside(compute: Callable[[], T], /) -> T:
+    """What ``compute`` returns, computed in another thread while the main one hears signals.
+
+    Args:
+        compute: What may take long, and may compile and run jax programs.
+
+    Raises:
+        BaseException: What it raised; or Halted, at once, and it is abandoned.
+
+    >>> aside(lambda: 1 + 1)
+    2
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return compute()
+    done: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            done.put((compute(), None))
+        except BaseException as error:  # noqa: BLE001 (raised again in the main thread)
+            done.put((None, error))
+
+    threading.Thread(target=work, daemon=True).start()
+    result, error = done.get()
+    if error is not None:
+        raise error
+    return result
 
 
 def _is_ours(number: int) -> bool:

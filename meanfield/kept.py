@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from meanfield import processes, store
+from meanfield import halting, processes, store
 
 T = TypeVar("T")
 SECONDS = 30.0
@@ -92,7 +92,8 @@ class Kept:
 
         Args:
             name: Which member.
-            compute: What computes it: a tree of arrays, numbers and text.
+            compute: What computes it, in another thread than the main one: a tree of arrays,
+                numbers and text.
 
         Raises:
             KeyboardInterrupt: Instead of computing, if the run is to stop.
@@ -107,7 +108,8 @@ class Kept:
                     return processes.unpacked(found["result"].tobytes())
         if self.stopping():
             raise KeyboardInterrupt
-        result = compute()
+        # Where a signal is heard however long it takes.
+        result = halting.aside(compute)
         parcel = np.frombuffer(processes.packed(result), np.uint8)
         self._place("members", name).save({"result": parcel})
         return result

@@ -38,7 +38,7 @@ DOORS = {
     "processes": frozenset({"checks"}),
     "listing": frozenset(),
     "halting": frozenset(),
-    "kept": frozenset({"processes", "store"}),
+    "kept": frozenset({"halting", "processes", "store"}),
     "running": frozenset({"kept", "past", "processes", "report", "store"}),
     "command": GROUND
     | {"compiled", "flags", "halting", "listing", "past", "processes", "provenance", "running"},

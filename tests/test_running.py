@@ -141,3 +141,33 @@ def test_run_killed_at_random(tmp_path, blow):
     )
     assert done.returncode == 0, done.stderr
     assert f"{kills} kills, the same record" in done.stdout
+
+
+def test_heard_amid_a_long_computation():
+    """Invariance: XLA computing for minutes in a member does not keep a signal from being heard."""
+    code = """
+import os, pathlib, signal, tempfile, threading, time
+import jax, jax.numpy as jnp
+from meanfield import command, halting, kept
+x = jnp.ones((64, 64))
+long = jax.jit(lambda x: jax.lax.fori_loop(0, 10**9, lambda _, y: jnp.sin(y @ y), x))
+long = long.lower(x).compile()
+def member():
+    threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGTERM]).start()
+    return long(x).block_until_ready()
+def front():
+    try:
+        with halting.heard(saves=False), tempfile.TemporaryDirectory() as home:
+            kept.Kept(pathlib.Path(home)).member("long", member)
+    except halting.Halted as halted:
+        return halted.status
+command.end(front)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (143, b"", b"")
