@@ -24,7 +24,7 @@ kept.SECONDS = 0.05
 def run(name, *, last=False):
     """Runs the program of three flows under its command line, and copies its record."""
     words = ["paths", "--out", str(ROOT / name), "--resume", "--quiet"]
-    words += ["--horizon", str(KILLS), "--rtol", "1e-9" if KILLS > 9 else "1e-7"]
+    words += ["--horizon", str(2.0 * KILLS), "--rtol", "1e-9"]
     # Programs on disk are for those to be killed; the last one compiles its own.
     words += [] if last else ["--cache", str(ROOT / "programs")]
     status = command.main({"paths": "kept_program"}, words, prog="paths", kind="program")
@@ -50,8 +50,9 @@ def child(name, *, last=False):
 
 
 def newest(name):
-    """The checkpoints there are; they change as long as the attempt gets on."""
-    return sorted((ROOT / f".{name}.kept").rglob("checkpoint-*"))
+    """What has been computed; it changes as long as an attempt gets on."""
+    home = ROOT / f".{name}.kept"
+    return sorted([*home.glob("flows/*/checkpoint-*"), *home.glob("members/*/checkpoint-*")])
 
 
 def main():
@@ -65,7 +66,7 @@ def main():
             if os.waitpid(number, os.WNOHANG)[0]:
                 raise SystemExit(f"it was over after {killed} kills: it is too short")
             time.sleep(0.01)
-        time.sleep(chance.uniform(0, 0.05))
+        time.sleep(chance.uniform(0, 0.3))
         os.kill(number, blow)
         _, status = os.waitpid(number, 0)
         said = os.waitstatus_to_exitcode(status)
