@@ -4,6 +4,7 @@
     python -m PROGRAMS NAME [--preset P] [--out DIR] [--data PATH] [--quiet] [--cache DIR]
                             [--resume] [--distributed [WHERE]] [--json] [--FIELD VALUE ...]
     python -m PROGRAMS show DIR [--json]
+    python -m PROGRAMS draw DIR [--out DIR] [--json]
     python -m PROGRAMS compare DIR DIR ... [--out DIR] [--json]
     python -m PROGRAMS --from DIR [--out DIR] [--FIELD VALUE ...]
                                         the program and choices of that run once more
@@ -27,7 +28,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from meanfield import checks, compiled, flags, halting, listing, processes, running
 
-VERBS = ("show", "compare")
+VERBS = ("show", "draw", "compare")
 UNSAVED = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
     *(errno.EROFS, errno.EACCES, errno.EPERM),
@@ -71,12 +72,8 @@ def main(
         kind: What a program is, say "experiment".
         spread: Whether several processes may run one together; the flag ``--distributed`` says so.
 
-    >>> main({}, [], prog="python -m experiments", kind="experiment")
-    usage: python -m experiments NAME [--preset P] [--out DIR] [--FIELD VALUE ...]
-           python -m experiments show DIR
-           python -m experiments compare DIR DIR ... [--out DIR]
-           python -m experiments --from DIR [--out DIR] [--FIELD VALUE ...]
-    0
+    >>> main({}, ["show"], prog="python -m experiments", kind="experiment")
+    2
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -156,10 +153,10 @@ def _past(programs: Mapping[str, str], words: list[str]) -> str:
     # Neither matplotlib nor the programs are loaded for those who run one.
     from meanfield import past
 
-    def presets(name: str) -> Mapping[str, Any]:
-        return importlib.import_module(programs[name]).PRESETS if name in programs else {}
+    def program(name: str) -> Any:
+        return importlib.import_module(programs[name]) if name in programs else None
 
-    return past.answer(words, out=running.place("compare", None), presets=presets)
+    return past.answer(words, out=running.place("compare", None), program=program)
 
 
 def _answer(

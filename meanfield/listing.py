@@ -26,6 +26,7 @@ def listing(programs: Mapping[str, str], /, *, prog: str, kind: str) -> str:
     lines = [
         f"usage: {prog} NAME [--preset P] [--out DIR] [--FIELD VALUE ...]",
         f"       {prog} show DIR",
+        f"       {prog} draw DIR [--out DIR]",
         f"       {prog} compare DIR DIR ... [--out DIR]",
         f"       {prog} --from DIR [--out DIR] [--FIELD VALUE ...]",
     ]

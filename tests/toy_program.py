@@ -47,12 +47,18 @@ FAILURES = {
 }
 
 
+def draw(arrays, config, out_dir):
+    """A drawing of letters: what is read of the record and of the choices."""
+    widths = [len(arrays[f"heads {width}"]["zeros"]) for width in config.heads]
+    (out_dir / "figure.txt").write_text(f"{widths} {config.kernel}", encoding="utf-8")
+
+
 def run(config, *, data, out_dir, progress):
-    """An outcome, or the failure asked for after a figure was half done."""
-    (out_dir / "figure.txt").write_text("drawn", encoding="utf-8")
+    """An outcome, or the failure asked for after a figure was done."""
+    arrays = {f"heads {width}": {"zeros": np.zeros(width)} for width in config.heads}
+    draw(arrays, config, out_dir)
     if config.fail:
         raise FAILURES[config.fail]
-    arrays = {f"heads {width}": {"zeros": np.zeros(width)} for width in config.heads}
     return Outcome(
         arrays=arrays | {"progress": progress},
         report="# A toy\n\nNothing was computed.\n",

@@ -18,7 +18,7 @@ References:
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from experiments._cli import Outcome
 from experiments._together import side_by_side
@@ -178,7 +178,7 @@ def run(config: Config, *, data: Path | None, out_dir: Path, progress: bool) -> 
     facts = {
         name: landscape_facts.facts(arrays[name], tasks=len(config.tasks)) for name in config.tasks
     }
-    landscape_figures.draw(arrays, config.directions, out_dir)
+    draw(arrays, config, out_dir)
     return Outcome(
         arrays=arrays,
         report=landscape_report.report(arrays, facts, config, problems),
@@ -186,3 +186,10 @@ def run(config: Config, *, data: Path | None, out_dir: Path, progress: bool) -> 
         data_checksums={key: value for p in problems for key, value in p.checksums.items()},
         seeds=list(range(1, config.seeds + 1)),
     )
+
+
+def draw(arrays: dict[str, Any], config: Config, out_dir: Path) -> None:
+    """Draws all figures from the record and the configuration alone."""
+    # A record has names in the order of the alphabet, a report in that of the configuration.
+    tasks = {name: arrays[name] for name in config.tasks}
+    landscape_figures.draw(tasks, config.directions, out_dir)

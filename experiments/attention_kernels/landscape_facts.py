@@ -13,12 +13,13 @@ an eigenvalue that did not converge, leaves its check open.
 
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from experiments import _report
 from experiments.global_convergence import verdicts
 from experiments.global_convergence.verdicts import Check, Interval
-from meanfield import rates
+from meanfield import landscape, rates
 
 CLAIM = (
     "Around where training ends, the landscape of the Gaussian kernel is flatter and has less of "
@@ -120,6 +121,27 @@ def below(quantity: str, values: np.ndarray, *, level: float, sure: bool = True)
     elif sure and found.low > 0:
         agrees = False
     return Check(quantity, "< 0", said(found) + ("" if sure else " (not converged)"), agrees)
+
+
+def spectra(arrays: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, float]:
+    """Spectral densities of one task: eigenvalues [e], densities [kernel seed e], and a height.
+
+    The height is that of a peak that holds one eigenvalue of all of them.
+
+    Args:
+        arrays: Its record.
+    """
+    nodes, weights = arrays["nodes"], arrays["weights"]
+    width = float(nodes.max() - nodes.min()) / 150
+    grid = np.linspace(nodes.min() - 4 * width, nodes.max() + 4 * width, 600)
+    densities = [
+        landscape.broadened_density(
+            landscape.SpectralDensity(jnp.asarray(at), jnp.asarray(mass)), grid=grid, width=width
+        ).density
+        for at, mass in zip(np.concatenate(nodes), np.concatenate(weights), strict=True)
+    ]
+    single = 1 / (float(arrays["parameters"].flat[0]) * width * np.sqrt(2 * np.pi))
+    return grid, np.stack(densities).reshape(*nodes.shape[:2], -1), single
 
 
 def verdict(facts: dict[str, Facts]) -> tuple[bool | None, str]:

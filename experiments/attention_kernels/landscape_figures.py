@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
+from experiments.attention_kernels import landscape_facts
 from experiments.attention_kernels.race_report import COLORS, NAMES
 from experiments.attention_kernels.training import KERNELS
-from meanfield import landscape, plots
+from meanfield import plots
 
 STEEP = 30.0
 """Ratio of the greatest to the least risk from which logarithms are drawn of a surface."""
@@ -131,20 +131,9 @@ def draw_spectra(arrays: dict[str, Any], path: Path) -> None:
     """Writes the spectral density of the Hessian at both ends, a panel for each task."""
     figure, axes = plots.panels(columns=len(arrays), width=5.2, height=3.4)
     for ax, (name, found) in zip(axes, arrays.items(), strict=True):
-        nodes, weights = found["nodes"], found["weights"]
-        width = float(nodes.max() - nodes.min()) / 150
-        grid = np.linspace(nodes.min() - 4 * width, nodes.max() + 4 * width, 600)
-        for place, kernel in enumerate(KERNELS):
-            densities = np.stack([
-                landscape.broadened_density(
-                    landscape.SpectralDensity(jnp.asarray(at), jnp.asarray(mass)),
-                    grid=grid, width=width,
-                ).density
-                for at, mass in zip(nodes[place], weights[place], strict=True)
-            ])  # fmt: skip
-            plots.draw_curves(ax, grid, densities, label=NAMES[kernel], color=COLORS[kernel])
-        # The top of a peak that holds one eigenvalue of all of them.
-        single = 1 / (float(found["parameters"].flat[0]) * width * np.sqrt(2 * np.pi))
+        grid, densities, single = landscape_facts.spectra(found)
+        for kernel, seeds in zip(KERNELS, densities, strict=True):
+            plots.draw_curves(ax, grid, seeds, label=NAMES[kernel], color=COLORS[kernel])
         ax.axhline(single, color="#8a8a8a", linewidth=0.9, linestyle=":", label="one eigenvalue")
         ax.set(yscale="log", xlabel="eigenvalue λ", ylabel="spectral density")
         ax.set_ylim(single / 10, 3 * max(np.max(line.get_ydata()) for line in ax.lines))

@@ -32,6 +32,7 @@ from experiments.attention_kernels import (
     linear_rate_report,
 )
 from meanfield import checks
+from meanfield import progress as shown
 
 SUMMARY = "Loss of one attention layer against its linear-rate bound, across HD = Nn (Song)."
 
@@ -130,16 +131,14 @@ def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
     wide = [size for size in scans["heads"] if linear_rate_cells.ratio(config, size) >= 1]
     # The middle is one size of all three scans: it is run once. The longest runs come first.
     sizes = sorted({size for scan in scans.values() for size in scan}, key=lambda n: -np.prod(n))
-    done = []
+    with shown.counted("sizes" if progress else None, len(sizes)) as done:
 
-    def job(size):
-        found = linear_rate_cells.cells(config, size, together=size in wide)
-        done.append(size)
-        if progress:
-            print(f"\r{len(done)} of {len(sizes)} sizes", end="", flush=True)
-        return found
+        def job(size):
+            found = linear_rate_cells.cells(config, size, together=size in wide)
+            done()
+            return found
 
-    found = dict(zip(sizes, side_by_side(job, sizes), strict=True))
+        found = dict(zip(sizes, side_by_side(job, sizes), strict=True))
     arrays: dict[str, Any] = {
         kernel: {
             axis: _stacked([found[size][kernel][0] for size in scan])
@@ -151,7 +150,7 @@ def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
     sizes = scans.get("samples", [tuple(config.sizes("heads", 1.0).values())])
     arrays["starts"] = linear_rate_cells.smallest_starts(config, sizes)
     facts = linear_rate_facts.facts(arrays)
-    linear_rate_report.draw(arrays, out_dir)
+    draw(arrays, config, out_dir)
     return Outcome(
         arrays=arrays,
         report=linear_rate_report.report(arrays, facts, config),
@@ -159,6 +158,12 @@ def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
         data_checksums={},
         seeds=list(range(config.seeds)),
     )
+
+
+def draw(arrays: dict[str, Any], config: Config, out_dir: Path) -> None:
+    """Draws all figures from the record and the configuration alone."""
+    del config
+    linear_rate_report.draw(arrays, out_dir)
 
 
 def _stacked(rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from experiments._cli import Outcome
 from experiments._together import side_by_side
 from experiments.attention_kernels import query_only_facts, query_only_report
 from meanfield import checks, nn, theory
+from meanfield import progress as shown
 
 SUMMARY = "Success of W^Q-only training by kernel over dimension, scale and target distance (Song)."
 
@@ -107,16 +108,14 @@ PRESETS = {
 def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
     """Runs both kernels on every problem of every cell, compares, draws and reports."""
     jobs = [(dim, kernel) for dim in reversed(config.dims) for kernel in query_only_facts.KERNELS]
-    done = []
+    with shown.counted("programs" if progress else None, len(jobs)) as done:
 
-    def job(item):
-        found = _ends(config, *item)
-        done.append(item)
-        if progress:
-            print(f"\r{len(done)} of {len(jobs)} programs", end="", flush=True)
-        return found
+        def job(item):
+            found = _ends(config, *item)
+            done()
+            return found
 
-    found = dict(zip(jobs, side_by_side(job, jobs), strict=True))
+        found = dict(zip(jobs, side_by_side(job, jobs), strict=True))
     outside = {
         rows: np.stack([_out_of_reach(config, dim, rows) for dim in config.dims])
         for rows in query_only_facts.ROWS.values()
@@ -138,7 +137,7 @@ def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
             "out of reach": {rows: outside[rows][:, :, here] for rows in outside},
         }
     facts = query_only_facts.facts(arrays)
-    query_only_report.draw(arrays, facts, out_dir)
+    draw(arrays, config, out_dir)
     return Outcome(
         arrays=arrays,
         report=query_only_report.report(arrays, facts, config),
@@ -146,6 +145,12 @@ def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
         data_checksums={},
         seeds=[SEED],
     )
+
+
+def draw(arrays: dict[str, Any], config: Config, out_dir: Path) -> None:
+    """Draws all figures from the record and the configuration alone."""
+    del config
+    query_only_report.draw(arrays, query_only_facts.facts(arrays), out_dir)
 
 
 @functools.cache

@@ -80,6 +80,25 @@ def averages(arrays: dict[str, Any], right: np.ndarray) -> dict[str, np.ndarray]
     return {"late": late, "whole": _averaged(kept, arrays["steps"]).astype(np.float32)}
 
 
+def with_baseline(baseline: tuple[str, float]) -> dict[str, Any]:
+    """What a record keeps of a baseline.
+
+    Args:
+        baseline: What it is, and its test accuracy.
+    """
+    return {"baseline": {"name": np.array(baseline[0]), "accuracy": np.array(baseline[1])}}
+
+
+def baseline(arrays: dict[str, Any]) -> tuple[str, float]:
+    """The baseline in a record: what it is, and its test accuracy.
+
+    Args:
+        arrays: The record.
+    """
+    kept = arrays["baseline"]
+    return str(kept["name"]), float(kept["accuracy"])
+
+
 def facts(arrays: dict[str, Any], *, baseline: float) -> Facts:
     """Everything that the figure and the report state.
 

@@ -49,7 +49,7 @@ def choice(
         model: The model.
         start: Initial parameters of one seed that does not race, on the host.
         valid: Samples and labels to choose on.
-        label: What the progress bar is called; no bar if None.
+        label: What the progress is called; none is shown if None.
     """
     rungs = len(config.ladder)
     if rungs == 1:

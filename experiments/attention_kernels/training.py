@@ -24,10 +24,9 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from experiments.attention_kernels import training_steps
-from meanfield import checks, nn
+from meanfield import checks, nn, progress
 
 KERNELS = ("softmax", "gaussian")
 COUNTS = ("depth", "dim", "heads", "head_dim", "neurons", "batch", "measured", "held_out")
@@ -185,7 +184,7 @@ def stage(
         task: What to train on.
         model: The model, with ``apply``.
         start: Parameters, lanes along the leading axis.
-        label: What the progress bar is called; no bar if None.
+        label: What the progress is called; none is shown if None.
         order: Numbers that set this order of the data apart from others.
         keep: Whether to keep the points at all times, or the last one only.
         lanes: What trains side by side; seeds 1, 2, ... at the same rate if None.
@@ -203,10 +202,10 @@ def stage(
     factors = jnp.asarray(lanes.factors)
     points, rows = [start], [jax.device_get(measure(start))]
     order_of = training_steps.batches(config, len(task.y_train), order, lanes.seeds)
-    for indices in tqdm(order_of, desc=label, disable=label is None, leave=False):
+    for indices in progress.through(order_of, label):
         carry = advance(data, factors, carry, jnp.asarray(indices))
         points = [*points, carry[0]] if keep else [carry[0]]
-        # Fetched at once: steps are queued, and the bar would run ahead of them.
+        # Fetched at once: steps are queued, and progress would run ahead of them.
         rows.append(jax.device_get(measure(carry[0])))
     names = [name for name in rows[0] if samples or name != "right"]
     return points, {name: np.stack([row[name] for row in rows], axis=-1) for name in names}

@@ -21,11 +21,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from experiments._cli import Outcome
 from experiments.global_convergence import depth_limit_facts, depth_limit_report, in_context
 from meanfield import checks, measure, theory
+from meanfield import progress as shown
 
 SUMMARY = "Depth: order 1/L to the depth ODE; fluctuation of layers drawn anew, and of paths."
 COUPLINGS = ("independent", "path")
@@ -118,7 +118,7 @@ def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
     arrays = {"layers": np.array(config.layers, dtype=float), "order": _order(config, problem)}
     arrays |= _grid(config, problem, progress=progress)
     facts = depth_limit_facts.facts(arrays)
-    depth_limit_report.draw(arrays, facts, out_dir)
+    draw(arrays, config, out_dir)
     return Outcome(
         arrays=arrays,
         report=depth_limit_report.report(arrays, facts, config),
@@ -126,6 +126,12 @@ def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
         data_checksums={},
         seeds=list(range(1, 5)),
     )
+
+
+def draw(arrays: dict[str, Any], config: Config, out_dir: Path) -> None:
+    """Draws all figures from the record and the configuration alone."""
+    del config
+    depth_limit_report.draw(arrays, depth_limit_facts.facts(arrays), out_dir)
 
 
 def _order(config: Config, problem: in_context.Problem) -> dict[str, np.ndarray]:
@@ -163,12 +169,14 @@ def _grid(config: Config, problem: in_context.Problem, *, progress: bool) -> dic
     ts = np.linspace(0.0, config.horizon, config.saves)
     flows = in_context.midpoint(problem, ts, steps=config.steps)
     ends = len(config.depths) * (2 * len(config.widths) + 1) + 1
-    with tqdm(total=ends, desc="networks", disable=not progress) as bar:
+    with shown.counted("networks" if progress else None, ends) as done:
 
         def run(thetas: Any) -> Any:
-            bar.update()
             width = jax.tree.leaves(thetas)[0].shape[2]
-            return flows(in_context.repeated(thetas, max(width, config.together)))
+            # Fetched at once: work is queued, and progress would run ahead of it.
+            seen = jax.device_get(flows(in_context.repeated(thetas, max(width, config.together))))
+            done()
+            return seen
 
         wide = measure.replicas(
             jax.random.key(2),

@@ -114,6 +114,25 @@ def law_values(
     return np.sqrt(fluctuation) + b * (1 / depths - 1 / reference)
 
 
+def lines(errors: np.ndarray, fit: rates.Fit, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The fitted line and that of slope -1/2 through its middle, at both ends of the points."""
+    middle = np.sqrt(ends.prod())
+    # Seeds are averaged as logarithms in the fit and as squares in the points.
+    gap = np.mean(np.log(_root_mean_square(errors)) - np.log(errors).mean(axis=0))
+    level = np.exp(fit.intercept + gap) * middle**fit.slope
+    return level * (ends / middle) ** fit.slope, level * (ends / middle) ** -0.5
+
+
+def smallest(arrays: dict[str, Any]) -> float:
+    """The smallest fluctuation of predictions that was measured, over seeds."""
+    found = arrays["couplings"].values()
+    return min(float(_root_mean_square(errors["predictions"]).min()) for errors in found)
+
+
+def _root_mean_square(errors: np.ndarray) -> np.ndarray:
+    return np.sqrt((errors**2).mean(axis=0))
+
+
 def _coupling(name: str, errors: dict[str, Any]) -> Coupling:
     widths, depths = errors["effective_widths"], errors["depths"]
     variable = widths * depths if name == "independent" else widths

@@ -60,18 +60,12 @@ def _draw_fluctuation(arrays: dict[str, Any], facts: Facts, path: Path) -> None:
             _points(collapsed, variable[kept], errors["predictions"][:, kept], color, "")
         fit = facts.couplings[name].predictions
         ends = np.array([variable.min(), variable.max()])
-        middle = np.sqrt(ends.prod())
-        level = np.exp(fit.intercept) * middle**fit.slope
-        # Seeds are averaged as logarithms in the fit and as squares in the points.
-        level *= np.exp(_log_gap(errors["predictions"]))
+        fitted, theory = depth_limit_facts.lines(errors["predictions"], fit, ends)
+        said = f"slope {limit_checks.said(fit)}"
+        collapsed.plot(ends, fitted, color="#444444", linewidth=1.4, label=said)
         collapsed.plot(
-            ends, level * (ends / middle) ** fit.slope, color="#444444", linewidth=1.4,
-            label=f"slope {limit_checks.said(fit)}",
-        )  # fmt: skip
-        collapsed.plot(
-            ends, level * (ends / middle) ** -0.5, "--", color="#444444", linewidth=1.1,
-            label="theory: slope −1/2",
-        )  # fmt: skip
+            ends, theory, "--", color="#444444", linewidth=1.1, label="theory: slope −1/2"
+        )
         for ax in (by_width, collapsed):
             ax.set(xscale="log", yscale="log", ylabel="fluctuation of predictions")
             ax.set_title(NAMES[name])
@@ -132,10 +126,6 @@ def _ticks_of_errors(ax: Any, errors: np.ndarray) -> None:
     ax.set_yticks([], minor=True)
 
 
-def _log_gap(errors: np.ndarray) -> float:
-    return float(np.mean(np.log(_rms(errors)) - np.log(errors).mean(axis=0)))
-
-
 def _law_table(facts: Facts) -> str:
     header = ["coupling", "law", "error of prediction (%)", "wins (%)", "a", "b", "misfit (%)"]
     rows = []
@@ -185,16 +175,12 @@ def _setting(config: Any) -> str:
 
 def _trust(arrays: dict[str, Any], config: Any) -> str:
     deep = arrays["risk"][str(config.limit_depth)]
-    smallest = min(float(_rms(one["predictions"]).min()) for one in arrays["couplings"].values())
+    smallest = depth_limit_facts.smallest(arrays)
     return (
         f"Training lowers the risk of the deep wide networks from {deep[0]:.3g} to {deep[-1]:.3g}. "
         f"Twice the steps change predictions by {float(arrays['solver']):.2g} at most, the same "
         f"for all networks nearly; the smallest fluctuation measured is {smallest:.2g}."
     )
-
-
-def _rms(errors: np.ndarray) -> np.ndarray:
-    return np.sqrt((errors**2).mean(axis=0))
 
 
 def report(arrays: dict[str, Any], facts: Facts, config: Any) -> str:

@@ -138,7 +138,7 @@ def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
     arrays |= _particle_arrays(config, given, (grid, densities), record)
     found = pde_facts.facts(arrays)
     notes = _notes(grids, record)
-    pde_report.draw(arrays, found, out_dir)
+    draw(arrays, config, out_dir)
     return Outcome(
         arrays=arrays,
         report=pde_report.report(arrays, found, config, notes),
@@ -146,6 +146,12 @@ def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
         data_checksums={},
         seeds=list(range(config.seeds)),
     )
+
+
+def draw(arrays: dict[str, Any], config: Config, out_dir: Path) -> None:
+    """Draws all figures from the record and the configuration alone."""
+    del config
+    pde_report.draw(arrays, pde_facts.facts(arrays), out_dir)
 
 
 def _densities(config: Config, given: scalar.Data, cells: int, ts: np.ndarray) -> tuple:

@@ -92,7 +92,9 @@ def _draw_rates(arrays: dict[str, Any], facts: Facts, path: Path) -> None:
 
 def _draw_equation(arrays: dict[str, Any], facts: Facts, path: Path) -> None:
     figure, (energy, balance, order) = plots.panels(columns=3, width=4.3, height=3.4)
-    times, energies = arrays["times"], arrays["energies"]
+    times = arrays["times"]
+    # A record has names in the order of the alphabet: M = 512 before M = 8.
+    energies = {width: arrays["energies"][width] for width in sorted(arrays["energies"], key=int)}
     for (width, values), color in zip(
         energies.items(), plots.sequential_colors(len(energies)), strict=True
     ):

@@ -146,7 +146,7 @@ def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
         "balance": np.array([record.worst_balance for record in records]),
     }
     facts = width_limit_facts.facts(arrays, tolerance=config.tolerance)
-    width_limit_report.draw(arrays, facts, config, out_dir)
+    draw(arrays, config, out_dir)
     return Outcome(
         arrays=arrays,
         report=width_limit_report.report(arrays, facts, config),
@@ -154,6 +154,12 @@ def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
         data_checksums={},
         seeds=[1, 2, 3],
     )
+
+
+def draw(arrays: dict[str, Any], config: Config, out_dir: Path) -> None:
+    """Draws all figures from the record and the configuration alone."""
+    facts = width_limit_facts.facts(arrays, tolerance=config.tolerance)
+    width_limit_report.draw(arrays, facts, config, out_dir)
 
 
 def _training(

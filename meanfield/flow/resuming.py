@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from meanfield.flow import progress as bars
+from meanfield import progress as bars
 from meanfield.flow.identity import check_same, identity
 from meanfield.flow.record import COMPLETED, DIVERGED, EXHAUSTED, STOPPED
 from meanfield.flow.segments import COUNTS, Carry, Segment, beginning, segment

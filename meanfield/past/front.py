@@ -1,43 +1,55 @@
-"""The words ``show DIR`` and ``compare DIR DIR ...`` of a command line, as the text that answers.
+"""The words ``show DIR``, ``draw DIR`` and ``compare DIR DIR ...``, as the text that answers.
 
 One trap: a directory is what the user typed and nothing else; none is taken from a manifest.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from meanfield import report, store
 from meanfield.past import show
 from meanfield.past.compare import compare
+from meanfield.past.redraw import redraw
 
 
-def answer(
-    words: Sequence[str], /, *, out: Path, presets: Callable[[str], Mapping[str, Any]]
-) -> str:
-    """What to print for ``show`` and ``compare``; with ``--json`` one line of it.
+def answer(words: Sequence[str], /, *, out: Path, program: Callable[[str], Any]) -> str:
+    """What to print for ``show``, ``draw`` and ``compare``; with ``--json`` one line of it.
 
     Args:
-        words: The words of the command line, one of the two first.
+        words: The words of the command line, one of the three first.
         out: Where a comparison goes unless ``--out`` says otherwise.
-        presets: The configurations of an experiment by its name; none for an unknown one.
+        program: The module of an experiment by its name; None for an unknown one.
 
     Raises:
         ValueError: If the words make no sense, or a directory is no run.
 
-    >>> answer(["show"], out=Path("runs"), presets=lambda name: {})
+    >>> answer(["show"], out=Path("runs"), program=lambda name: None)
     Traceback (most recent call last):
     ValueError: show takes one directory of a run, got 0
     """
-    directories, out, as_json = _read(words[0], words[1:], out)
-    if words[0] == "show":
+    directories, place, as_json = _read(words[0], words[1:])
+    if words[0] != "compare":
         if len(directories) != 1:
-            raise ValueError(f"show takes one directory of a run, got {len(directories)}")
+            raise ValueError(f"{words[0]} takes one directory of a run, got {len(directories)}")
         run = store.load_run(directories[0])
+        given = program(run.manifest["experiment"])
+        if words[0] == "draw":
+            return _drawn(redraw(run, given, directory=directories[0], out=place), as_json=as_json)
         say = show.facts if as_json else show.shown
-        told = say(run, directory=directories[0], presets=presets(run.manifest["experiment"]))
+        told = say(run, directory=directories[0], presets=given and given.PRESETS)
         return json.dumps(told) if isinstance(told, dict) else told
+    return _compared(directories, place or out, as_json=as_json)
+
+
+def _drawn(figures: list[Path], *, as_json: bool) -> str:
+    if as_json:
+        return json.dumps({"figures": [str(figure) for figure in figures]})
+    return "\n".join(f"figure: {figure}" for figure in figures)
+
+
+def _compared(directories: list[str], out: Path, *, as_json: bool) -> str:
     if len(set(directories)) < 2:
         raise ValueError(f"compare takes two or more directories of runs, got {directories}")
     runs = {directory: store.load_run(directory) for directory in directories}
@@ -54,16 +66,16 @@ def answer(
     return f"{found.text}\nreport: {out / 'report.md'}"
 
 
-def _read(verb: str, words: Sequence[str], out: Path) -> tuple[list[str], Path, bool]:
-    directories, rest, as_json = [], list(words), False
+def _read(verb: str, words: Sequence[str]) -> tuple[list[str], Path | None, bool]:
+    directories, rest, as_json, out = [], list(words), False, None
     while rest:
         word = rest.pop(0)
         if word == "--json":
             as_json = True
-        elif word == "--out" and rest and verb == "compare":
+        elif word == "--out" and rest and verb != "show":
             out = Path(rest.pop(0))
         elif word.startswith("--"):
-            takes = "--out DIR and --json" if verb == "compare" else "--json"
+            takes = "--json" if verb == "show" else "--out DIR and --json"
             raise ValueError(f"{verb} takes directories of runs and {takes}, got {word}")
         else:
             directories.append(word)

@@ -12,3 +12,4 @@ from meanfield.store.runs import Run as Run
 from meanfield.store.runs import load_run as load_run
 from meanfield.store.runs import open_run as open_run
 from meanfield.store.runs import save_record as save_record
+from meanfield.store.runs import vacant as vacant

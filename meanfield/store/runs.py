@@ -63,7 +63,7 @@ def open_run(out: str | Path, *, experiment: str, config: Any = None) -> Iterato
     >>> with open_run(f"{tempfile.mkdtemp()}/run", experiment="demo") as draft:
     ...     _ = save_record(draft, {"x": [1.0, 2.0]})
     """
-    final = _vacant(Path(out))
+    final = vacant(Path(out))
     # The commit is that of the code now in memory; hours later the checkout may be another.
     opening = {
         "experiment": experiment,
@@ -76,7 +76,7 @@ def open_run(out: str | Path, *, experiment: str, config: Any = None) -> Iterato
     try:
         with locks.locked(final):
             # Whoever had the lock before may just have finished.
-            partial = _partial(_vacant(final))
+            partial = _partial(vacant(final))
             try:
                 yield Draft(directory=partial, opening=opening, clock=time.monotonic())
                 if not (partial / "manifest.json").exists():
@@ -175,7 +175,19 @@ def _check(record: Path, found: str, expected: str) -> None:
         )
 
 
-def _vacant(out: Path) -> Path:
+def vacant(out: Path, /) -> Path:
+    """A place where a directory can be made, with its links followed.
+
+    Args:
+        out: The directory to come; it may exist only if it is empty.
+
+    Raises:
+        ValueError: If it cannot be one.
+
+    >>> vacant(Path("/")).name
+    Traceback (most recent call last):
+    ValueError: out must be a new directory, got the mount point /; add a name
+    """
     try:
         path = out.resolve()
         exists, empty = path.exists(), path.is_dir() and not any(path.iterdir())

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from helpers import redrawn
 
 from experiments import _cli
 from experiments.global_convergence import depth_limit, depth_limit_facts, limit_checks
@@ -18,8 +19,7 @@ def test_a_run_from_end_to_end(tmp_path):
     out = tmp_path / "tiny"
     assert _cli.main(["depth_limit", "--preset", "tiny", "--out", str(out), "--quiet"]) == 0
     run, text = store.load_run(out), (out / "report.md").read_text(encoding="utf-8")
-    figures = {path.name for path in out.iterdir() if path.suffix == ".png"}
-    assert figures == {"order.png", "fluctuation.png", "laws.png"}
+    assert redrawn(out, tmp_path / "again") == {"order.png", "fluctuation.png", "laws.png"}
     assert run.arrays["order"]["tokens"].shape == (TINY.draws, len(TINY.layers))
     cells = len(TINY.widths) * len(TINY.depths)
     for name in depth_limit.COUPLINGS:

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from helpers import redrawn
 
 from experiments import _cli
 from experiments.attention_kernels import (
@@ -59,6 +60,12 @@ def test_a_run_leaves_its_record_and_figure(finished, name):
     np.testing.assert_allclose(run.arrays["late"].mean(-1), late, rtol=1e-6)
     # At the start softmax and Gaussian are two kernels on the same parameters.
     assert np.all(run.arrays["train_loss"][0, :, 0] != run.arrays["train_loss"][1, :, 0])
+
+
+@pytest.mark.parametrize("name", ["text", "pathfinder"])
+def test_the_figure_is_drawn_again(finished, tmp_path, name):
+    """Equality: a figure drawn from record and manifest has the bytes of that of the run."""
+    assert redrawn(finished[name][0], tmp_path / "again") == {"curves.png"}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers import redrawn
 
 from experiments import _cli
 from experiments.attention_kernels import (
@@ -58,6 +59,11 @@ def test_a_run_leaves_its_record_and_figures(finished):
     assert np.all(found["largest"] >= found["smallest"])
     # Of two-dimensional ways a plane of their own directions holds more than a random one does.
     assert np.all(found["outside"][:, :, 1] < found["outside"][:, :, 0])
+
+
+def test_figures_are_drawn_again(finished, tmp_path):
+    """Equality: figures drawn from record and manifest have the bytes of those of the run."""
+    assert redrawn(finished[0], tmp_path / "again")
 
 
 def test_the_spectrum_of_the_run(finished):

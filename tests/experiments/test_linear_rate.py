@@ -6,6 +6,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from helpers import redrawn
 
 from experiments import _cli
 from experiments.attention_kernels import linear_rate, linear_rate_cells, linear_rate_facts
@@ -43,6 +44,11 @@ def test_a_run_leaves_its_record_and_figures(finished):
     assert found.runs == {"value": 12, "all": 6, "sufficient": 6}
     assert found.iterates == {"value": 12 * 65, "all": 6 * 17, "sufficient": 6 * 17}
     assert found.below == 6
+
+
+def test_figures_are_drawn_again(finished, tmp_path):
+    """Equality: figures drawn from record and manifest have the bytes of those of the run."""
+    assert redrawn(finished[0], tmp_path / "again")
 
 
 def test_one_problem_by_itself(finished):

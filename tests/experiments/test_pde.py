@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import round_off
+from helpers import redrawn, round_off
 from PIL import Image
 
 from experiments import _cli
@@ -43,6 +43,11 @@ def test_a_run_leaves_its_record_and_figures(finished):
     with Image.open(out / "flow.gif") as animation:
         assert animation.n_frames == TINY.saves
     assert (out / "flow.gif").stat().st_size < 2e6
+
+
+def test_figures_are_drawn_again(finished, tmp_path):
+    """Equality: figures drawn from record and manifest have the bytes of those of the run."""
+    assert redrawn(finished[0], tmp_path / "again")
 
 
 def test_the_equation_was_solved(finished):

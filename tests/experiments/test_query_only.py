@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from helpers import redrawn
 
 from experiments import _cli
 from experiments.attention_kernels import query_only, query_only_facts
@@ -38,6 +39,11 @@ def test_a_run_leaves_its_record_and_figures(finished):
     outside = run.arrays["teacher"]["out of reach"]
     assert not outside["simplex"][..., 0, :].any()
     assert not outside["box"].any()
+
+
+def test_figures_are_drawn_again(finished, tmp_path):
+    """Equality: figures drawn from record and manifest have the bytes of those of the run."""
+    assert redrawn(finished[0], tmp_path / "again")
 
 
 @pytest.mark.parametrize(("family", "level"), [("middle", 1), ("origin", 0), ("teacher", 1)])

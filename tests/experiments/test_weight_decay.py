@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import redrawn
 
 from experiments import _cli
 from experiments.global_convergence import decay_ends, decay_problems, verdicts, weight_decay
@@ -46,6 +47,11 @@ def test_a_run_leaves_its_record_and_figures(finished):
     # The rigorous infimum lies below what the search found.
     assert np.all(convex["gap"][positive] >= convex["searched_gap"][positive])
     assert np.all(np.isnan(run.arrays["transformer"]["gap"]))
+
+
+def test_figures_are_drawn_again(finished, tmp_path):
+    """Equality: figures drawn from record and manifest have the bytes of those of the run."""
+    assert redrawn(finished[0], tmp_path / "again")
 
 
 def test_stationary_runs_are_stationary(finished):

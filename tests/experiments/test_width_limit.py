@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from helpers import redrawn
 
 from experiments import _cli
 from experiments.global_convergence import limit_checks, width_limit, width_limit_facts
@@ -18,8 +19,7 @@ def test_a_run_from_end_to_end(tmp_path):
     out = tmp_path / "tiny"
     assert _cli.main(["width_limit", "--preset", "tiny", "--out", str(out), "--quiet"]) == 0
     run, text = store.load_run(out), (out / "report.md").read_text(encoding="utf-8")
-    figures = {path.name for path in out.iterdir() if path.suffix == ".png"}
-    assert figures == {"errors.png", "limit.png", "predictions.png"}
+    assert redrawn(out, tmp_path / "again") == {"errors.png", "limit.png", "predictions.png"}
     for draw in width_limit_facts.DRAWS:
         for name in width_limit_facts.NAMES:
             assert run.arrays[draw][name].shape == (TINY.seeds, len(TINY.widths))

@@ -195,9 +195,8 @@ def test_bad_file_is_passed_over(tmp_path):
 
 
 def test_progress_is_drawn(capsys):
-    """Closed form: one bar for all segments, with its label, up to the end."""
+    """Closed form: one progress for all segments, with its label, up to the end."""
     solved(Memory(steps=5), progress="width 4")
     drawn = capsys.readouterr().err
-    assert "width 4" in drawn
-    assert "100%" in drawn
-    assert drawn.count("\n") == 1
+    assert drawn.count("100 %") == 1
+    assert drawn.splitlines()[-1].startswith("width 4: 100 %, ")
