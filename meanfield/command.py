@@ -26,7 +26,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
-from meanfield import checks, compiled, flags, halting, listing, processes, running
+from meanfield import checks, compiled, flags, halting, listing, processes, running, shortage
 
 VERBS = ("show", "draw", "compare")
 UNSAVED = (
@@ -90,6 +90,11 @@ def main(
             raise
         print("error:", _sentence(error), file=sys.stderr)
         return 2
+    except shortage.OutOfMemoryError as error:
+        if in_development():
+            raise
+        print("error:", _sentence(error), file=sys.stderr)
+        return 1
     except OSError as error:
         if error.errno not in UNSAVED:
             raise
@@ -169,7 +174,11 @@ def _answer(
     presets = origin.presets(program.PRESETS) if origin else program.PRESETS
     choices = _choices(program, presets, rest, prog=f"{prog} {words[0]}", spread=spread)
     again, saves = f"{prog} {shlex.join(words)}", running.takes(program, "kept")
-    with halting.heard(saves=saves) as stopping, processes.together(choices.distributed):
+    with (
+        shortage.told(choices.config),
+        halting.heard(saves=saves) as stopping,
+        processes.together(choices.distributed),
+    ):
         return running.run(program, name, choices, origin, stopping=stopping, again=again)
 
 

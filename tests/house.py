@@ -41,8 +41,10 @@ DOORS = {
     "halting": frozenset(),
     "kept": frozenset({"halting", "processes", "store"}),
     "running": frozenset({"kept", "past", "processes", "report", "store"}),
+    "shortage": frozenset(),
     "command": GROUND
-    | {"compiled", "flags", "halting", "listing", "past", "processes", "provenance", "running"},
+    | {"compiled", "flags", "halting", "listing", "past", "processes", "provenance", "running"}
+    | {"shortage"},
 }
 # The homes of each library: a room or a file of one, or a folder of programs.
 EVERYWHERE = frozenset({"jax", "jaxtyping", "numpy"})

@@ -43,6 +43,7 @@ FAILURES = {
     "value": ValueError("bandwidth must be > 0,\n  got -1.0"),
     "bug": KeyError("a bug"),
     "interrupt": KeyboardInterrupt(),
+    "memory": RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 2147483648 bytes."),
     "disk": OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "record.npz"),
 }
 
