@@ -108,11 +108,11 @@ class Kept:
                     return processes.unpacked(found["result"].tobytes())
         if self.stopping():
             raise KeyboardInterrupt
-        # Where a signal is heard however long it takes.
-        result = halting.aside(compute)
-        parcel = np.frombuffer(processes.packed(result), np.uint8)
-        self._place("members", name).save({"result": parcel})
-        return result
+        # Aside, where a signal is heard however long it takes.
+        parcel = processes.packed(halting.aside(compute))
+        self._place("members", name).save({"result": np.frombuffer(parcel, np.uint8)})
+        # As a resumed run will read it: a sum depends on how its terms lie in memory.
+        return processes.unpacked(parcel)
 
     def members(self, name: str, /) -> Callable[[int, Callable[[], T]], T]:
         """Members told apart by a number: ``(number, compute) -> result``.

@@ -198,30 +198,6 @@ def test_full_disk(capsys, place, monkeypatch, code):
     assert not list(place.iterdir())
 
 
-@pytest.mark.parametrize(
-    ("failure", "wanted"),
-    [
-        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 2147483648 bytes."), ", 2 GiB"),
-        (RuntimeError("INTERNAL: std::bad_alloc"), ""),
-        (
-            MemoryError("Unable to allocate 149. GiB for an array with shape (20000000000,)"),
-            ", 149 GiB",
-        ),
-        (MemoryError(), ""),
-    ],
-)
-def test_out_of_memory(capsys, place, monkeypatch, failure, wanted):
-    """House rule: one sentence that names the chunk and the replicas of this program, status 1."""
-    monkeypatch.setitem(toy_program.FAILURES, "memory", failure)
-    assert ran("toy", "--fail", "memory", "--out", "a") == 1
-    wanted = f"{wanted} wanted at once" if wanted else ""
-    assert capsys.readouterr().err == (
-        f"error: out of memory{wanted}: lower --chunk (now None: all at once), --seeds (now 3) or "
-        "--heads (now 4 8)\n"
-    )
-    assert not list(place.iterdir())
-
-
 def test_bugs_keep_their_traceback(place):
     """House rule: what is no bad input is not dressed up as it; still no half-written run."""
     with pytest.raises(KeyError, match="a bug"):

@@ -32,6 +32,8 @@ from experiments.attention_kernels import (
 )
 from experiments.attention_kernels.training import KERNELS
 from meanfield import checks
+from meanfield import kept as keeping
+from meanfield.kept import Kept
 
 SUMMARY = "The landscape of the risk around both kernels' ends after two stages (Song, Fig. 4)."
 
@@ -162,15 +164,28 @@ PRESETS = {
 }  # fmt: skip
 
 
-def run(config: Config, *, data: Path | None, out_dir: Path, progress: bool) -> Outcome:
+def run(
+    config: Config,
+    *,
+    data: Path | None,
+    out_dir: Path,
+    progress: bool,
+    kept: Kept = keeping.NOTHING,
+) -> Outcome:
     """Trains in two stages on each task, looks at the landscape, draws and reports."""
     found = landscape_problems.sources(data, config.tasks)
     problems = [landscape_problems.problem(config, name, found.get(name)) for name in config.tasks]
+    checksums = {key: value for p in problems for key, value in p.checksums.items()}
+    kept.same("data", checksums)
     stages = side_by_side(
-        lambda problem: landscape_stages.two_stages(config, problem, progress=progress), problems
+        lambda problem: landscape_stages.two_stages(config, problem, kept, progress=progress),
+        problems,
+        keep=kept.members("stages"),
     )
     items = [(p, s, kernel) for p, s in zip(problems, stages, strict=True) for kernel in KERNELS]
-    terrains = side_by_side(lambda item: landscape_terrain.terrain(config, *item), items)
+    terrains = side_by_side(
+        lambda item: landscape_terrain.terrain(config, *item), items, keep=kept.members("terrain")
+    )
     arrays = {}
     for place, (problem, trained) in enumerate(zip(problems, stages, strict=True)):
         both = terrains[place * len(KERNELS) : (place + 1) * len(KERNELS)]
@@ -183,7 +198,7 @@ def run(config: Config, *, data: Path | None, out_dir: Path, progress: bool) -> 
         arrays=arrays,
         report=landscape_report.report(arrays, facts, config, problems),
         summary=landscape_report.summary(facts),
-        data_checksums={key: value for p in problems for key, value in p.checksums.items()},
+        data_checksums=checksums,
         seeds=list(range(1, config.seeds + 1)),
     )
 

@@ -12,6 +12,7 @@ import numpy as np
 from experiments.attention_kernels.landscape_problems import Problem
 from experiments.attention_kernels.training import KERNELS, initial, stage
 from meanfield import landscape, nn
+from meanfield.kept import Kept
 
 MARGIN = 1.25
 """How far principal directions reach, in units of the longest way along them."""
@@ -34,24 +35,33 @@ class Stages(NamedTuple):
     curves: dict[str, np.ndarray]
 
 
-def two_stages(config: Any, problem: Problem, *, progress: bool) -> Stages:
+def two_stages(config: Any, problem: Problem, kept: Kept, *, progress: bool) -> Stages:
     """Trains under softmax, then under each kernel from where that ended.
 
     Args:
         config: Lengths and directions.
         problem: The task.
+        kept: Where each stage saves itself.
         progress: Whether to show how far it is.
     """
     task, models = problem.task, problem.models
-    label = f"{problem.name}, stage 1" if progress else None
+    name = f"{problem.name}, stage 1"
     first = initial(problem.training, models["softmax"])
-    ends, one = stage(problem.training, task, models["softmax"], first, label=label)
+    ends, one = stage(
+        *(problem.training, task, models["softmax"], first),
+        label=name if progress else None,
+        checkpoints=kept.checkpoints(name),
+    )
     start = finite(jax.tree.map(np.asarray, ends[-1]), f"stage 1 of {problem.name}")
     paths, rows = {}, []
     for kernel in KERNELS:
-        label = f"{problem.name}, stage 2, {kernel}" if progress else None
+        name = f"{problem.name}, stage 2, {kernel}"
         points, row = stage(
-            problem.training, task, models[kernel], start, order=(2,), keep=True, label=label
+            *(problem.training, task, models[kernel], start),
+            order=(2,),
+            keep=True,
+            label=name if progress else None,
+            checkpoints=kept.checkpoints(name),
         )
         finite(jax.tree.map(np.asarray, points[-1]), f"stage 2 of {problem.name} under {kernel}")
         # On the host: taken apart there, points compile nothing.

@@ -32,7 +32,9 @@ from experiments.attention_kernels import (
     linear_rate_report,
 )
 from meanfield import checks
+from meanfield import kept as keeping
 from meanfield import progress as shown
+from meanfield.kept import Kept
 
 SUMMARY = "Loss of one attention layer against its linear-rate bound, across HD = Nn (Song)."
 
@@ -121,7 +123,7 @@ PRESETS = {
 }
 
 
-def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
+def run(config: Config, *, out_dir: Path, progress: bool, kept: Kept = keeping.NOTHING) -> Outcome:
     """Runs descent at every size, checks every iterate against its bound, draws and reports."""
     scans = {
         axis: [tuple(config.sizes(axis, factor).values()) for factor in config.factors]
@@ -138,7 +140,8 @@ def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
             done()
             return found
 
-        found = dict(zip(sizes, side_by_side(job, sizes), strict=True))
+        cells = side_by_side(job, sizes, keep=kept.members("size"))
+    found = dict(zip(sizes, cells, strict=True))
     arrays: dict[str, Any] = {
         kernel: {
             axis: _stacked([found[size][kernel][0] for size in scan])
@@ -148,7 +151,9 @@ def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
         for kernel in linear_rate_facts.KERNELS
     }
     sizes = scans.get("samples", [tuple(config.sizes("heads", 1.0).values())])
-    arrays["starts"] = linear_rate_cells.smallest_starts(config, sizes)
+    arrays["starts"] = kept.member(
+        "starts", lambda: linear_rate_cells.smallest_starts(config, sizes)
+    )
     facts = linear_rate_facts.facts(arrays)
     draw(arrays, config, out_dir)
     return Outcome(

@@ -24,6 +24,8 @@ from experiments import _datasets, _pathfinder_data
 from experiments._cli import Outcome
 from experiments.attention_kernels import race, race_facts, race_report, training
 from meanfield import checks, nn
+from meanfield import kept as keeping
+from meanfield.kept import Kept
 
 SUMMARY = "Pathfinder images under softmax and Gaussian attention, by Adam (Song, Section 5)."
 
@@ -87,15 +89,23 @@ PRESETS = {
 }  # fmt: skip
 
 
-def run(config: Config, *, data: Path | None, out_dir: Path, progress: bool) -> Outcome:
+def run(
+    config: Config,
+    *,
+    data: Path | None,
+    out_dir: Path,
+    progress: bool,
+    kept: Kept = keeping.NOTHING,
+) -> Outcome:
     """Trains both kernels from every seed, draws and reports."""
     images, dots = _images(config, data)
+    kept.same("data", {images.name: images.sha256})
     baseline = (
         ("a constant answer", float(max(images.y_test.mean(), 1 - images.y_test.mean())))
         if dots is None
         else ("displacement of the dots alone", dots)
     )
-    arrays = race.curves(config, task_of(config, images), progress=progress)
+    arrays = race.curves(config, task_of(config, images), kept, progress=progress)
     arrays |= race_facts.with_baseline(baseline)
     facts = race_facts.facts(arrays, baseline=baseline[1])
     draw(arrays, config, out_dir)

@@ -35,7 +35,9 @@ from experiments._cli import Outcome
 from experiments._together import side_by_side
 from experiments.attention_kernels import query_only_facts, query_only_report
 from meanfield import checks, nn, theory
+from meanfield import kept as keeping
 from meanfield import progress as shown
+from meanfield.kept import Kept
 
 SUMMARY = "Success of W^Q-only training by kernel over dimension, scale and target distance (Song)."
 
@@ -105,7 +107,7 @@ PRESETS = {
 }
 
 
-def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
+def run(config: Config, *, out_dir: Path, progress: bool, kept: Kept = keeping.NOTHING) -> Outcome:
     """Runs both kernels on every problem of every cell, compares, draws and reports."""
     jobs = [(dim, kernel) for dim in reversed(config.dims) for kernel in query_only_facts.KERNELS]
     with shown.counted("programs" if progress else None, len(jobs)) as done:
@@ -115,11 +117,15 @@ def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
             done()
             return found
 
-        found = dict(zip(jobs, side_by_side(job, jobs), strict=True))
+        ends = side_by_side(job, jobs, keep=kept.members("program"))
+    found = dict(zip(jobs, ends, strict=True))
     outside = {
-        rows: np.stack([_out_of_reach(config, dim, rows) for dim in config.dims])
+        rows: np.stack([
+            kept.member(f"{rows}, {dim}", functools.partial(_out_of_reach, config, dim, rows))
+            for dim in config.dims
+        ])
         for rows in query_only_facts.ROWS.values()
-    }
+    }  # fmt: skip
     ends = {
         kernel: np.stack([found[dim, kernel] for dim in config.dims], axis=1)
         for kernel in query_only_facts.KERNELS

@@ -23,12 +23,13 @@ from experiments.attention_kernels.training import (
     model_of,
     stage,
 )
+from meanfield.kept import Kept
 
 DRAWN = 1
 """Seed of the draw of the validation part."""
 
 
-def curves(config: Training, task: Task, *, progress: bool) -> dict[str, np.ndarray]:
+def curves(config: Training, task: Task, kept: Kept, *, progress: bool) -> dict[str, np.ndarray]:
     """What both kernels leave: losses and accuracies [kernel, seed, time], the ladder, averages.
 
     ``rates`` [kernel] and the ladder's ``rungs`` and ``rung_losses`` [kernel, rung] are learning
@@ -38,6 +39,7 @@ def curves(config: Training, task: Task, *, progress: bool) -> dict[str, np.ndar
     Args:
         config: The training.
         task: What to train on.
+        kept: Where each training saves itself.
         progress: Whether to show how far it is.
 
     Raises:
@@ -53,15 +55,24 @@ def curves(config: Training, task: Task, *, progress: bool) -> dict[str, np.ndar
     start = jax.tree.map(lambda leaf: leaf[1:], drawn)
 
     def train(kernel: str) -> dict[str, np.ndarray]:
-        model, label = models[kernel], kernel if progress else None
-        ladder = label and f"{kernel}, learning rates"
-        found = race_ladder.choice(config, apart, model, aside, valid, label=ladder)
+        model, ladder = models[kernel], f"{kernel}, learning rates"
+        found = race_ladder.choice(
+            *(config, apart, model, aside, valid),
+            label=ladder if progress else None,
+            checkpoints=kept.checkpoints(ladder),
+        )
         lanes = Lanes(racing, (found.factor,) * config.seeds)
-        rows = stage(config, apart, model, start, label=label, lanes=lanes, samples=True)[1]
+        _, rows = stage(
+            *(config, apart, model, start),
+            label=kernel if progress else None,
+            lanes=lanes,
+            samples=True,
+            checkpoints=kept.checkpoints(kernel),
+        )
         rate = np.asarray(config.learning_rate * found.factor)
         return rows | {"rates": rate, "rung_losses": found.losses}
 
-    runs = side_by_side(train, KERNELS)
+    runs = side_by_side(train, KERNELS, keep=kept.members("kernel"))
     every = {name: np.stack([run[name] for run in runs]) for name in runs[0]}
     times = np.linspace(0, config.steps, config.saves).round().astype(int)
     every |= {"steps": times, "epochs": times * config.batch / len(apart.y_train)}

@@ -129,6 +129,22 @@ def facts(arrays: dict[str, Any], *, baseline: float) -> Facts:
     )
 
 
+def diverged(arrays: dict[str, Any], names: tuple[str, str]) -> list[str]:
+    """Which runs did not stay finite, each with the last time at which it was.
+
+    Args:
+        arrays: What ``race.curves`` hands back.
+        names: What the kernels are called.
+    """
+    alive = _alive(arrays)
+    found = []
+    for kernel, seed in np.argwhere(~alive.all(axis=-1)):
+        first = int(alive[kernel, seed].argmin())
+        when = f"after {arrays['steps'][first - 1]:,} steps" if first else "from its start"
+        found.append(f"{names[kernel]}, seed {seed + 1}, {when}")
+    return found
+
+
 def verdict(facts: Facts) -> tuple[bool | None, str]:
     """Whether the run agrees with "Gaussian higher and faster", and why."""
     if facts.last < 0:
@@ -188,10 +204,15 @@ def claimed(facts: Facts, task: str) -> str:
 
 
 def _last(arrays: dict[str, Any]) -> int:
-    alive = np.isfinite(arrays["accuracy"]) & np.isfinite(arrays["train_loss"])
-    alive &= np.isfinite(arrays["valid_loss"])
-    every = alive.all(axis=(0, 1))
-    return len(every) - 1 if every.all() else int(np.argmin(every)) - 1
+    alive = _alive(arrays)
+    every = alive.reshape(-1, alive.shape[-1]).all(axis=0)
+    return alive.shape[-1] - 1 if every.all() else int(np.argmin(every)) - 1
+
+
+def _alive(arrays: dict[str, Any]) -> np.ndarray:
+    """Whether losses and answers were finite [kernel, seed, time]."""
+    curves = [arrays[name] for name in ("accuracy", "train_loss", "valid_loss")]
+    return np.all(np.isfinite(np.stack(curves)), axis=0)
 
 
 def _averaged(values: np.ndarray, steps: Any) -> np.ndarray:

@@ -40,6 +40,7 @@ def choice(
     /,
     *,
     label: str | None,
+    checkpoints: Any = None,
 ) -> Choice:
     """The rate of the ladder with the least validation loss.
 
@@ -50,6 +51,7 @@ def choice(
         start: Initial parameters of one seed that does not race, on the host.
         valid: Samples and labels to choose on.
         label: What the progress is called; none is shown if None.
+        checkpoints: Where the trials save themselves; nowhere if None.
     """
     rungs = len(config.ladder)
     if rungs == 1:
@@ -61,7 +63,7 @@ def choice(
     aside = Task(task.embedding, task.x_train, task.y_train, *valid)
     lanes = Lanes((SEED,) * rungs, config.ladder)
     alike = jax.tree.map(lambda leaf: np.stack([leaf] * rungs), start)
-    _, found = stage(short, aside, model, alike, label=label, lanes=lanes)
+    _, found = stage(short, aside, model, alike, label=label, lanes=lanes, checkpoints=checkpoints)
     losses = np.where(np.isfinite(found["accuracy"][:, -1]), found["test_loss"][:, -1], np.nan)
     best = int(np.argmin(np.where(np.isfinite(losses), losses, np.inf)))
     return Choice(config.ladder[best], losses)

@@ -73,6 +73,7 @@ def report(
             "## The claim",
             race_facts.claimed(facts, task),
             race_facts.against(facts, baseline, BOTH),
+            *_diverged(arrays),
             *_end(arrays, facts, config, baseline),
             "## Learning rates",
             *_ladder(arrays, config),
@@ -90,6 +91,16 @@ def summary(arrays: dict[str, Any], facts: Facts, *, baseline: tuple[str, float]
         f"{reached if facts.last >= 0 else ''}{race_facts.against(facts, baseline, BOTH)}\n"
         f"This run {word} the paper's claim: {because}"
     )
+
+
+def _diverged(arrays: dict[str, Any]) -> list[str]:
+    runs = race_facts.diverged(arrays, BOTH)
+    if not runs:
+        return []
+    return [
+        f"Diverged, losses or answers being no longer finite: {'; '.join(runs)}. Lower "
+        "--learning-rate, or the ladder of rates."
+    ]
 
 
 def _end(

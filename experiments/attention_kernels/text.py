@@ -18,6 +18,8 @@ from experiments import _byte_sentiment, _text_data
 from experiments._cli import Outcome
 from experiments.attention_kernels import race, race_facts, race_report, training
 from meanfield import checks, nn
+from meanfield import kept as keeping
+from meanfield.kept import Kept
 
 SUMMARY = "Byte-level reviews under softmax and Gaussian attention, by SGD (Song, Section 5)."
 
@@ -68,15 +70,23 @@ PRESETS = {
 }  # fmt: skip
 
 
-def run(config: Config, *, data: Path | None, out_dir: Path, progress: bool) -> Outcome:
+def run(
+    config: Config,
+    *,
+    data: Path | None,
+    out_dir: Path,
+    progress: bool,
+    kept: Kept = keeping.NOTHING,
+) -> Outcome:
     """Trains both kernels from every seed, draws and reports."""
     texts = _texts(config, data)
+    kept.same("data", texts.checksums)
     task = training.Task(
         nn.byte_text(length=config.length, dim=config.dim),
         *(texts.x_train, texts.y_train, texts.x_test, texts.y_test),
     )
     baseline = ("counts of bytes alone", _byte_sentiment.letter_accuracy(texts))
-    arrays = race.curves(config, task, progress=progress) | race_facts.with_baseline(baseline)
+    arrays = race.curves(config, task, kept, progress=progress) | race_facts.with_baseline(baseline)
     facts = race_facts.facts(arrays, baseline=baseline[1])
     draw(arrays, config, out_dir)
     cut = (texts.x_train[:, -1] != 0).mean()

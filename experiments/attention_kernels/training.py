@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.attention_kernels import training_steps
+from experiments.attention_kernels import training_journal, training_steps
 from meanfield import checks, nn, progress
 
 KERNELS = ("softmax", "gaussian")
@@ -175,7 +175,7 @@ def initial(config: Training, model: Any, *, seeds: tuple[int, ...] | None = Non
 def stage(
     config: Training, task: Task, model: Any, start: Any, /, *, label: str | None,
     order: tuple[int, ...] = (), keep: bool = False, lanes: Lanes | None = None,
-    samples: bool = False,
+    samples: bool = False, checkpoints: Any = None,
 ) -> tuple[list[Any], dict[str, np.ndarray]]:  # fmt: skip
     """The points that training passes from some parameters, and losses and accuracies there.
 
@@ -189,6 +189,7 @@ def stage(
         keep: Whether to keep the points at all times, or the last one only.
         lanes: What trains side by side; seeds 1, 2, ... at the same rate if None.
         samples: Whether to keep, too, which test samples are ``right`` [lane, sample, time].
+        checkpoints: Where it saves itself and goes on from (``kept.checkpoints``); nowhere if None.
     """
     rule, lanes = training_steps.optimizer(config), lanes or _lanes(config)
     carry = (start, jax.vmap(rule.init)(start))
@@ -200,15 +201,19 @@ def stage(
     measure = training_steps.measure(model, config.chunk, parts)
     advance = training_steps.advance(model, rule, config.chunk)
     factors = jnp.asarray(lanes.factors)
-    points, rows = [start], [jax.device_get(measure(start))]
     order_of = training_steps.batches(config, len(task.y_train), order, lanes.seeds)
-    for indices in progress.through(order_of, label):
-        carry = advance(data, factors, carry, jnp.asarray(indices))
-        points = [*points, carry[0]] if keep else [carry[0]]
-        # Fetched at once: steps are queued, and progress would run ahead of them.
-        rows.append(jax.device_get(measure(carry[0])))
+    journal = training_journal.opened(checkpoints, carry, lambda: measure(start), keep=keep)
+    with progress.bar(label) as done:
+        for at in range(len(journal.rows) - 1, len(order_of)):
+            done(at / len(order_of))
+            carry = advance(data, factors, journal.carry, jnp.asarray(order_of[at]))
+            # Fetched at once: steps are queued, and progress would run ahead of them.
+            journal.add(carry, jax.device_get(measure(carry[0])))
+        done(1.0)
+    rows = journal.rows
     names = [name for name in rows[0] if samples or name != "right"]
-    return points, {name: np.stack([row[name] for row in rows], axis=-1) for name in names}
+    table = {name: np.stack([row[name] for row in rows], axis=-1) for name in names}
+    return journal.points, table
 
 
 def _lanes(config: Training) -> Lanes:

@@ -25,7 +25,9 @@ import numpy as np
 from experiments._cli import Outcome
 from experiments.global_convergence import depth_limit_facts, depth_limit_report, in_context
 from meanfield import checks, measure, theory
+from meanfield import kept as keeping
 from meanfield import progress as shown
+from meanfield.kept import Kept
 
 SUMMARY = "Depth: order 1/L to the depth ODE; fluctuation of layers drawn anew, and of paths."
 COUPLINGS = ("independent", "path")
@@ -109,14 +111,15 @@ PRESETS = {
 }  # fmt: skip
 
 
-def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
+def run(config: Config, *, out_dir: Path, progress: bool, kept: Kept = keeping.NOTHING) -> Outcome:
     """Compares with the depth ODE, trains every coupling, measures, draws and reports."""
     problem = in_context.problem(
         prompts=config.prompts, probes=config.probes, context=config.context,
         weight_decay=config.weight_decay, kappa=config.kappa, gain=config.gain, mean=config.mean,
     )  # fmt: skip
-    arrays = {"layers": np.array(config.layers, dtype=float), "order": _order(config, problem)}
-    arrays |= _grid(config, problem, progress=progress)
+    order = kept.member("order", lambda: _order(config, problem))
+    arrays = {"layers": np.array(config.layers, dtype=float), "order": order}
+    arrays |= _grid(config, problem, kept, progress=progress)
     facts = depth_limit_facts.facts(arrays)
     draw(arrays, config, out_dir)
     return Outcome(
@@ -164,24 +167,37 @@ def _order(config: Config, problem: in_context.Problem) -> dict[str, np.ndarray]
     return {name: np.array(rows) for name, rows in errors.items()}
 
 
-def _grid(config: Config, problem: in_context.Problem, *, progress: bool) -> dict[str, Any]:
+def _grid(
+    config: Config, problem: in_context.Problem, kept: Kept, *, progress: bool
+) -> dict[str, Any]:
     """Errors of both couplings at every width and depth, sup over training."""
     ts = np.linspace(0.0, config.horizon, config.saves)
     flows = in_context.midpoint(problem, ts, steps=config.steps)
     ends = len(config.depths) * (2 * len(config.widths) + 1) + 1
     with shown.counted("networks" if progress else None, ends) as done:
 
-        def run(thetas: Any) -> Any:
-            width = jax.tree.leaves(thetas)[0].shape[2]
-            # Fetched at once: work is queued, and progress would run ahead of it.
-            seen = jax.device_get(flows(in_context.repeated(thetas, max(width, config.together))))
+        def trained(name: str, thetas: Any) -> Any:
+            depth, width = jax.tree.leaves(thetas)[0].shape[1:3]
+
+            def compute() -> Any:
+                wide = in_context.repeated(thetas, max(width, config.together))
+                # Fetched at once: work is queued, and progress would run ahead of it.
+                found = jax.device_get(flows(wide))
+                if not np.all(np.isfinite(found.risk)):
+                    raise ValueError(
+                        f"training must stay finite, but {name}, {depth} layers of {width} heads "
+                        "did not; raise steps, or lower horizon or gain"
+                    )
+                return found
+
+            seen = kept.member(f"{name}, {depth} layers of {width}", compute)
             done()
             return seen
 
         wide = measure.replicas(
             jax.random.key(2),
             in_context.draw_at_once(problem, "independent"),
-            run,
+            functools.partial(trained, "wide"),
             widths=[config.reference_width],
             depths=[*config.depths, config.limit_depth],
             seeds=config.reference_seeds,
@@ -191,7 +207,7 @@ def _grid(config: Config, problem: in_context.Problem, *, progress: bool) -> dic
             coupling: measure.replicas(
                 jax.random.key(seed),
                 in_context.draw_at_once(problem, coupling),
-                run,
+                functools.partial(trained, coupling),
                 widths=config.widths,
                 depths=config.depths,
                 seeds=config.seeds,
@@ -201,7 +217,7 @@ def _grid(config: Config, problem: in_context.Problem, *, progress: bool) -> dic
             for seed, coupling in zip((3, 4), COUPLINGS, strict=True)
         }
     couplings = {name: _errors(config, runs, wide) for name, runs in grids.items()}
-    solver = _solver_error(config, problem, ts, wide)
+    solver = kept.member("solver", lambda: _solver_error(config, problem, ts, wide))
     return {"couplings": couplings, "risk": _risk(wide), "times": ts, "solver": solver}
 
 

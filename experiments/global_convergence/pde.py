@@ -28,6 +28,8 @@ from experiments._together import side_by_side
 from experiments.global_convergence import pde_errors, pde_facts, pde_report
 from experiments.global_convergence import scalar_transformer as scalar
 from meanfield import checks, flow, measure
+from meanfield import kept as keeping
+from meanfield.kept import Kept
 
 SUMMARY = "The Wasserstein gradient flow on a grid against M particles, animated (Gao, eq. 9)."
 LEAST_CELLS = 4
@@ -119,7 +121,7 @@ PRESETS = {
 }
 
 
-def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
+def run(config: Config, *, out_dir: Path, progress: bool, kept: Kept = keeping.NOTHING) -> Outcome:
     """Solves the equation and the particles, compares, draws and reports."""
     given = scalar.data(
         config.data_seed,
@@ -129,13 +131,17 @@ def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
     )
     ts = np.linspace(0.0, config.horizon, config.saves)
     sizes = sorted({*config.cells, *(2 * cells for cells in config.cells)}, reverse=True)
-    solved = side_by_side(lambda cells: _densities(config, given, cells, ts), sizes)
+    solved = side_by_side(
+        lambda cells: _densities(config, given, cells, ts), sizes, keep=kept.members("grid")
+    )
     grids = dict(zip(sizes, solved, strict=True))
     grid, densities = grids[config.finest]
-    record = _particles(config, given, grids[config.finest], progress=progress)
+    record = _particles(config, given, grids[config.finest], kept, progress=progress)
     arrays = _grid_arrays(config, given, grid, densities)
     arrays |= _refinement(config, given, grids)
-    arrays |= _particle_arrays(config, given, (grid, densities), record)
+    arrays |= kept.member(
+        "errors", lambda: _particle_arrays(config, given, (grid, densities), record)
+    )
     found = pde_facts.facts(arrays)
     notes = _notes(grids, record)
     draw(arrays, config, out_dir)
@@ -169,7 +175,9 @@ def _densities(config: Config, given: scalar.Data, cells: int, ts: np.ndarray) -
     return grid, measure.density_flow(variation, start, grid, times)
 
 
-def _particles(config: Config, given: scalar.Data, solved: tuple, *, progress: bool) -> flow.Record:
+def _particles(
+    config: Config, given: scalar.Data, solved: tuple, kept: Kept, *, progress: bool
+) -> flow.Record:
     """All networks of all widths, their clouds [t s r m 2] observed."""
     grid, densities = solved
     many = jnp.concatenate([densities.density[0]] * config.seeds)
@@ -180,7 +188,7 @@ def _particles(config: Config, given: scalar.Data, solved: tuple, *, progress: b
         measure.draw_particles(key, many, grid, width).reshape(*shape, width, 2)
         for key, width in zip(keys, config.widths, strict=True)
     ]
-    return flow.gradient_flow(
+    record = flow.gradient_flow(
         scalar.networks(given),
         tuple(drawn),
         densities.times,
@@ -188,7 +196,11 @@ def _particles(config: Config, given: scalar.Data, solved: tuple, *, progress: b
         atol=config.atol,
         observe=_itself,
         progress="particles" if progress else None,
+        checkpoint=kept.checkpoints("particles"),
     )
+    if record.result != "completed":
+        raise ValueError(f"the particles must reach the horizon: {record.message}")
+    return record
 
 
 def _itself(theta: Any) -> Any:

@@ -31,6 +31,8 @@ from experiments.global_convergence import weight_decay_facts as decay_facts
 from experiments.global_convergence import weight_decay_report as decay_report
 from experiments.global_convergence.decay_problems import Problem
 from meanfield import checks, flow, nn
+from meanfield import kept as keeping
+from meanfield.kept import Kept
 
 SUMMARY = "Risk at the end of the flow against weight decay, with a certificate (Gao, theorem)."
 
@@ -111,7 +113,7 @@ PRESETS = {
 }  # fmt: skip
 
 
-def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
+def run(config: Config, *, out_dir: Path, progress: bool, kept: Kept = keeping.NOTHING) -> Outcome:
     """Runs both problems down the ladder from every seed, certifies, draws and reports."""
     problems = [
         decay_problems.neurons(samples=config.points, width=config.neurons, spread=config.spread),
@@ -128,7 +130,11 @@ def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
     decays = (*config.decays, 0.0)
     items = [(p, decay, seed) for decay in decays[::-1] for p in problems[::-1]
              for seed in range(config.seeds)]  # fmt: skip
-    rows = side_by_side(lambda item: _trained(config, *item, progress=progress), items)
+    rows = side_by_side(
+        lambda item: _trained(config, kept, *item, progress=progress),
+        items,
+        keep=kept.members("run"),
+    )
     found = {(p.name, decay, seed): row for (p, decay, seed), row in zip(items, rows, strict=True)}
     arrays: dict[str, Any] = {"decays": np.array(decays)}
     for problem in problems:
@@ -154,7 +160,7 @@ def draw(arrays: dict[str, Any], config: Config, out_dir: Path) -> None:
 
 
 def _trained(
-    config: Config, problem: Problem, decay: float, seed: int, *, progress: bool
+    config: Config, kept: Kept, problem: Problem, decay: float, seed: int, *, progress: bool
 ) -> dict[str, Any]:
     """One run from its particles to its end, and what is measured there."""
     rate = decay or config.decays[-1]
@@ -174,6 +180,8 @@ def _trained(
         max_steps=config.max_steps,
         balance_bound=0.05,
         progress=label if progress else None,
+        # Two lambda may look alike in a label.
+        checkpoint=kept.checkpoints(f"{problem.name}, {decay!r}, seed {seed}"),
     )
     effort = config.restarts, config.steps, config.evaluations
     measured = decay_ends.ends(problem, record.theta, decay=decay, rate=rate, effort=effort)
@@ -182,6 +190,7 @@ def _trained(
         "times": ts,
         "curve": np.concatenate([record.observables, missing]),
         "result": record.result,
+        "message": record.message,
         "end_time": record.end_time,
         "gradients": record.statistics["gradients"],
         "balance": record.worst_balance,

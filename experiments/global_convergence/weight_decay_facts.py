@@ -14,6 +14,7 @@ from meanfield import rates
 
 PROBLEMS = {"neurons": "one layer of neurons, convex", "transformer": "Transformer in context"}
 STATIONARY = "stopped"
+DIVERGED = "diverged"
 
 
 class Ladder(NamedTuple):
@@ -103,6 +104,16 @@ def verdict(found: dict[str, Ladder]) -> tuple[bool | None, str]:
         span = "" if one.law is None else f" for λ from {one.fitted[0]:g} to {one.fitted[-1]:g}"
         parts.append(f"{PROBLEMS[name]}: {law}{span}, {count} stationary")
     return verdicts.joint(checks(found)), "; ".join(parts) + "."
+
+
+def broken(arrays: dict[str, Any]) -> list[str]:
+    """A sentence for each run that diverged: which, when and why."""
+    return [
+        f"{PROBLEMS[name]}, λ = {arrays['decays'][row]:g}, seed {seed}: "
+        f"{arrays[name]['message'][row, seed]}"
+        for name in PROBLEMS
+        for row, seed in np.argwhere(np.asarray(arrays[name]["result"]) == DIVERGED)
+    ]
 
 
 def force_ratios(decays: np.ndarray, found: dict[str, Any]) -> np.ndarray:

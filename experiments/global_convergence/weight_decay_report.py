@@ -240,8 +240,14 @@ def _ended(arrays: dict[str, Any], config: Any) -> str:
         rows.append([f"{decay:g}", *cells])
     worst = max(float(np.nanmax(arrays[name]["balance"])) for name in PROBLEMS)
     gradients = sum(int(arrays[name]["gradients"].sum()) for name in PROBLEMS)
+    broken = decay_facts.broken(arrays)
+    said = (
+        f"\n\nDiverged, and measured where they last were finite: {'; '.join(broken)}."
+        if broken
+        else ""
+    )
     return (
-        f"{_report.table(header, rows)}\n\nThe energy balance of all runs is off by at most "
+        f"{_report.table(header, rows)}{said}\n\nThe energy balance of all runs is off by at most "
         f"{100 * worst:.2g} %; {gradients} gradients in all. A plateau looks stationary too: what "
         "tells it apart is the force on directions that no particle has, in the tables above."
     )

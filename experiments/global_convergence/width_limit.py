@@ -31,6 +31,8 @@ from experiments.global_convergence import (
     width_limit_report,
 )
 from meanfield import checks, flow, measure
+from meanfield import kept as keeping
+from meanfield.kept import Kept
 from meanfield.measure import Trajectory
 
 SUMMARY = "Width: errors against M, and the trained network of infinite width with its error bar."
@@ -103,38 +105,31 @@ PRESETS = {
 }  # fmt: skip
 
 
-def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
+def run(config: Config, *, out_dir: Path, progress: bool, kept: Kept = keeping.NOTHING) -> Outcome:
     """Trains every width, extrapolates to the infinite one, measures, draws and reports."""
     problem = in_context.problem(
         prompts=config.prompts, probes=config.probes, context=config.context,
         weight_decay=config.weight_decay, kappa=config.kappa, gain=config.gain, mean=config.mean,
     )  # fmt: skip
     times = np.linspace(0.0, config.horizon, config.saves)
-    records: list[flow.Record] = []
     options: Any = {"depths": [config.depth], "seeds": config.seeds, "batched": True}
     both = measure.side_by_side(problem.energy, problem.model.time_scales, problem.observe)
-    train = _training(
-        both, config.together, config, times, records, name="heads" if progress else None
-    )
-    draw = in_context.draw(problem.model, "independent")
+    balances: list[float] = []
+    given: Any = {"config": config, "times": times, "kept": kept, "progress": progress}
+    train = functools.partial(_training, balances=balances, **given)
+    start = in_context.draw(problem.model, "independent")
     every = (*config.widths, config.reference)
-    nested = measure.replicas(jax.random.key(1), draw, train, widths=every, **options)
-    anew = measure.replicas(
-        jax.random.key(2), draw, train, widths=config.widths, nested=False, **options
-    )
+    learner = train("nested", both, config.together)
+    nested = measure.replicas(jax.random.key(1), start, learner, widths=every, **options)
+    learner = train("drawn anew", both, config.together)
+    options |= {"widths": config.widths}
+    anew = measure.replicas(jax.random.key(2), start, learner, nested=False, **options)
     both = measure.side_by_side(
         known_limit.energy(config.weight_decay), known_limit.time_scale, known_limit.observe
     )
-    train = _training(
-        both, config.reference, config, times, records, name="linear" if progress else None
-    )
-    linear = measure.replicas(
-        jax.random.key(3),
-        known_limit.draw,
-        train,
-        widths=config.widths,
-        **(options | {"depths": [1]}),
-    )
+    learner = train("linear", both, config.reference)
+    options |= {"depths": [1]}
+    linear = measure.replicas(jax.random.key(3), known_limit.draw, learner, **options)
     arrays = {
         "widths": np.array(config.widths),
         "reference": np.array(config.reference),
@@ -143,7 +138,7 @@ def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
         "anew": _errors(anew, measure.mean_reference(nested), config),
         "trained": _trained(nested),
         "linear": _trained(linear) | known_limit.exact(times, config.weight_decay),
-        "balance": np.array([record.worst_balance for record in records]),
+        "balance": np.array(balances),
     }
     facts = width_limit_facts.facts(arrays, tolerance=config.tolerance)
     draw(arrays, config, out_dir)
@@ -163,19 +158,20 @@ def draw(arrays: dict[str, Any], config: Config, out_dir: Path) -> None:
 
 
 def _training(
+    name: str,
     both: measure.SideBySide,
     together: int,
+    *,
     config: Config,
     times: np.ndarray,
-    records: list[flow.Record],
-    *,
-    name: str | None,
+    kept: Kept,
+    balances: list[float],
+    progress: bool,
 ) -> Callable[[Any], Trajectory]:
-    """The gradient flow of replicas [s l m ...], whose records are kept."""
+    """The gradient flow of replicas [s l m ...], whose energy balances are noted."""
     field = flow.gradient_field(both.energy, both.time_scales)
 
-    def train(thetas: Any) -> Trajectory:
-        width = jax.tree.leaves(thetas)[0].shape[2]
+    def flowed(thetas: Any, width: int, label: str) -> tuple[Trajectory, float]:
         common = max(width, together)
         record = flow.gradient_flow(
             field,
@@ -187,15 +183,22 @@ def _training(
             rtol=config.rtol,
             atol=config.atol,
             observe=both.observe,
-            progress=None if name is None else f"{width:3d} {name}",
+            progress=label if progress else None,
+            checkpoint=kept.checkpoints(label),
         )
         if record.result != "completed":
-            raise ValueError(f"every flow must reach the horizon, width {width}: {record.message}")
-        records.append(record)
+            raise ValueError(f"every flow must reach the horizon, {label}: {record.message}")
         seen: Trajectory = record.observables
-        if seen.clouds is None:
-            return seen
-        return seen._replace(clouds=np.asarray(seen.clouds)[..., :: common // width, :])
+        if seen.clouds is not None:
+            seen = seen._replace(clouds=np.asarray(seen.clouds)[..., :: common // width, :])
+        return seen, float(record.worst_balance)
+
+    def train(thetas: Any) -> Trajectory:
+        width = jax.tree.leaves(thetas)[0].shape[2]
+        label = f"{width} heads, {name}"
+        seen, balance = kept.member(label, lambda: flowed(thetas, width, label))
+        balances.append(balance)
+        return seen
 
     return train
 

@@ -120,6 +120,7 @@ def test_a_run_that_was_never_finite_is_reported(tmp_path):
     assert said in page
     assert said in race_report.summary(arrays, found, baseline=BASELINE)
     assert "nan" not in page.lower()
+    assert "no longer finite: Gaussian, seed 3, from its start. Lower --learning-rate" in page
     assert "| Gaussian | 0.700 | diverged | 0.3 |" in page
     assert (
         "At an edge: softmax and Gaussian chose the rate at the upper edge of the ladder; a" in page

@@ -136,6 +136,17 @@ def test_the_verdict_follows_the_numbers(powers, options, expected):
     assert decay_facts.verdict(found)[0] is expected
 
 
+def test_runs_that_diverged_are_named():
+    """Closed form: one of them, with its reason; none where there is none."""
+    arrays = {"decays": DECAYS} | {name: made_up(1.0) for name in decay_facts.PROBLEMS}
+    for name in decay_facts.PROBLEMS:
+        arrays[name]["message"] = np.full(arrays[name]["result"].shape, "blew up at time 3")
+    assert decay_facts.broken(arrays) == []
+    arrays["transformer"]["result"][1, 2] = "diverged"
+    said = "Transformer in context, λ = 0.03, seed 2: blew up at time 3"
+    assert decay_facts.broken(arrays) == [said]
+
+
 def test_a_ladder():
     """Closed form: which decays are fitted, exponents between neighbours, forces, bounds of Q*."""
     found = decay_facts.ladder(DECAYS, made_up(2.0, out_of_time=(0,), noise=0.0))

@@ -1,0 +1,58 @@
+import dataclasses
+
+import pytest
+import toy_program
+
+from meanfield import command, shortage
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def ran(*words):
+    return command.main({"toy": "toy_program"}, words, prog="python -m toys", kind="toy")
+
+
+@pytest.mark.parametrize(
+    ("failure", "wanted"),
+    [
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 2147483648 bytes."), ", 2 GiB"),
+        (RuntimeError("INTERNAL: std::bad_alloc"), ""),
+        (
+            MemoryError("Unable to allocate 149. GiB for an array with shape (20000000000,)"),
+            ", 149 GiB",
+        ),
+        (MemoryError(), ""),
+    ],
+)
+def test_out_of_memory(capsys, place, monkeypatch, failure, wanted):
+    """House rule: one sentence that names the chunk and the replicas of this program, status 1."""
+    monkeypatch.setitem(toy_program.FAILURES, "memory", failure)
+    assert ran("toy", "--fail", "memory", "--out", "a") == 1
+    wanted = f"{wanted} wanted at once" if wanted else ""
+    assert capsys.readouterr().err == (
+        f"error: out of memory{wanted}: lower --chunk (now None: all at once), --seeds (now 3) or "
+        "--heads (now 4 8)\n"
+    )
+    assert not list(place.iterdir())
+
+
+def test_other_errors_stay_what_they_are():
+    """House rule: what speaks of no memory is not dressed up as a lack of it."""
+    for error in (RuntimeError("INTERNAL: a bug"), ValueError("out of memory"), KeyError("a bug")):
+        with pytest.raises(type(error)), shortage.told(toy_program.Config()):
+            raise error
+
+
+def test_no_more_than_four_choices_are_named():
+    """Closed form: chunks before replicas before sizes; none of them is no flag."""
+    fields = ("dim", "images", "seeds", "measured", "batch", "chunk", "rtol")
+    config = dataclasses.make_dataclass("Config", [(name, int, 7) for name in fields])()
+    assert shortage.remedy(config) == (
+        "lower --chunk (now 7), --batch (now 7), --measured (now 7) or --seeds (now 7)"
+    )
+    config = dataclasses.make_dataclass("Config", [("rtol", float, 1.0)])()
+    assert shortage.remedy(config) == "use a machine with more of it"
