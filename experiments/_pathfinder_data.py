@@ -11,13 +11,14 @@ References:
 """
 
 import hashlib
+import os
 import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments import _datasets
+from experiments import _archives, _datasets, _inside
 from experiments._datasets import Images
 from experiments._dots import displacement_accuracy
 from experiments._png import png_pixels
@@ -202,10 +203,9 @@ def _row(place: str, line: bytes) -> _Row:
 
 def _picture(path: Path, row: _Row, digest: Any) -> np.ndarray:
     file = path / row.image
-    try:
-        content = file.read_bytes()
-    except FileNotFoundError:
-        raise ValueError(f"{row.place}: the image {row.image} is missing") from None
+    if not os.path.lexists(file):
+        raise ValueError(f"{row.place}: the image {row.image} is missing")
+    content = _inside.content(path, row.image, most=_archives.LARGEST)
     digest.update(content)
     pixels = png_pixels(str(file), content)
     if pixels.ndim != 2 or pixels.shape[0] != pixels.shape[1]:

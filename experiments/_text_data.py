@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from experiments import _archives
+from experiments import _archives, _inside
 from experiments._reviews import LAYOUTS, Review, file_reviews, review
 from meanfield import checks
 
@@ -155,9 +155,15 @@ def _parts(path: Path) -> tuple[dict[str, list[Review]], dict[str, str]]:
 def _folder(path: Path) -> tuple[dict[str, list[Review]], dict[str, str]]:
     for root in (path, path / "aclImdb"):
         if (root / "train").is_dir():
+            for folder in (each for part in PARTS for each in (root / part).glob("*/")):
+                # What leads out is named; a walk would pass such a folder by.
+                _inside.listed(root, folder.relative_to(root).as_posix())
             files = (file for part in PARTS for file in sorted((root / part).rglob("*.txt")))
-            named = ((file.relative_to(root).as_posix(), file.read_bytes()) for file in files)
-            return _labelled_files(path, named)
+            names = (file.relative_to(root).as_posix() for file in files)
+            return _labelled_files(
+                path,
+                ((name, _inside.content(root, name, most=_archives.LARGEST)) for name in names),
+            )
     found = {
         part: sorted(
             file

@@ -75,7 +75,7 @@ def test_the_known_empty_file_is_left_out(tmp_path):
         ("../imgs sample_0.png 0 1", "line 11: the image ../imgs/sample_0.png leads out of"),
         ("/imgs sample_0.png 0 1", "line 11: the image /imgs/sample_0.png leads out of"),
         ("imgs/0 sample_99.png 0 1", "line 11: the image imgs/0/sample_99.png is missing"),
-        ("imgs 0 0 1", "0 cannot be read: Is a directory"),
+        ("imgs 0 0 1", "0 must be a file, got a folder"),
     ],
 )
 def test_bad_rows(tmp_path, row, message):
@@ -113,6 +113,10 @@ def test_bad_images(tmp_path):
     refused(root, "sample_2.png cannot be read")
     place.write_bytes(whole[:16] + (30_000).to_bytes(4, "big") * 2 + whole[24:])
     refused(root, "sample_2.png cannot be read")
+    place.rename(tmp_path / "outside.png")
+    place.symlink_to(tmp_path / "outside.png")
+    refused(root, "sample_2.png is a link that leads out of")
+    place.unlink()
     Image.fromarray(pixels[0][:6, :6]).save(place)
     with pytest.raises(ValueError, match="images must have one size, . × . as the first one read"):
         read(root)

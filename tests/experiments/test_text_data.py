@@ -215,6 +215,17 @@ def test_links_are_no_reviews(tmp_path):
     refused(path, "the member 'train/pos/0.txt' is a link and no review")
 
 
+@pytest.mark.parametrize("level", ["file", "pos", "train"])
+def test_links_that_lead_out_of_a_folder(tmp_path, level):
+    """House rule: a file outside the folder is no review, be it or a folder on the way the link."""
+    inner = folder(tmp_path / "inner")
+    file = sorted((inner / "train" / "pos").iterdir())[0]
+    whole = {"file": file, "pos": file.parent, "train": inner / "train"}[level]
+    whole.rename(tmp_path / "moved")
+    whole.symlink_to(tmp_path / "moved")
+    refused(inner, "is a link that leads out of")
+
+
 def test_archives_that_are_cut_or_lead_out(tmp_path):
     """House rule: a damaged archive is refused as a whole, and so is a path out of it."""
     rng = np.random.default_rng(0)
