@@ -16,15 +16,17 @@ from pathlib import Path
 import jax
 
 from meanfield import command, kept
+from meanfield.flow import resuming
 
 ROOT, KILLS = Path(sys.argv[1]), int(sys.argv[2])
-kept.SECONDS = 0.05
+# Short segments, each of them saved, so that an attempt gets on by little.
+kept.SECONDS, resuming._SEGMENT_SECONDS = 0.01, 0.02
 
 
 def run(name, *, last=False):
     """Runs the program of three flows under its command line, and copies its record."""
     words = ["paths", "--out", str(ROOT / name), "--resume", "--quiet"]
-    words += ["--horizon", str(2.0 * KILLS), "--rtol", "1e-9"]
+    words += ["--horizon", str(2.0 * KILLS), "--rtol", "1e-10"]
     # Programs on disk are for those to be killed; the last one compiles its own.
     words += [] if last else ["--cache", str(ROOT / "programs")]
     status = command.main({"paths": "kept_program"}, words, prog="paths", kind="program")
@@ -66,7 +68,7 @@ def main():
             if os.waitpid(number, os.WNOHANG)[0]:
                 raise SystemExit(f"it was over after {killed} kills: it is too short")
             time.sleep(0.01)
-        time.sleep(chance.uniform(0, 0.3))
+        time.sleep(chance.uniform(0, 0.05))
         os.kill(number, blow)
         _, status = os.waitpid(number, 0)
         said = os.waitstatus_to_exitcode(status)
