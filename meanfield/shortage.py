@@ -86,7 +86,9 @@ def told(config: Any, /) -> Iterator[None]:
             raise
         short = OutOfMemoryError(f"out of memory{_wanted(error)}: {remedy(config)}")
         for note in getattr(error, "__notes__", []):
-            short.add_note(note)
+            # What jax notes is of its traceback, which is not shown.
+            if "JAX has removed" not in note:
+                short.add_note(note)
         raise short from error
 
 
@@ -101,6 +103,8 @@ def _wanted(error: BaseException) -> str:
     found = re.search(r"llocat\w* (?:of )?([\d.]+) ?(bytes|[KMGTP]i?B)", str(error))
     if found is None:
         return ""
-    number, unit = float(found[1]), found[2]
-    size = f"{number / 2**30:,.3g} GiB" if unit == "bytes" else f"{found[1].rstrip('.')} {unit}"
+    size = f"{found[1].rstrip('.')} {found[2]}"
+    if found[2] == "bytes":
+        number = float(found[1])
+        size = f"{number / 2**30:.3g} GiB" if number < 2**40 else f"{number / 2**40:.3g} TiB"
     return f", {size} wanted at once"

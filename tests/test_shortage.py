@@ -1,5 +1,9 @@
 import dataclasses
+import re
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 import toy_program
 
@@ -10,6 +14,10 @@ from meanfield import command, shortage
 def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def held(size):
+    return bytearray(8 * size)
 
 
 def ran(*words):
@@ -38,6 +46,22 @@ def test_out_of_memory(capsys, place, monkeypatch, failure, wanted):
         "--heads (now 4 8)\n"
     )
     assert not list(place.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("ask", "wanted"), [(jnp.ones, "72.8 TiB"), (np.ones, "72.8 TiB"), (held, "")]
+)
+def test_memory_that_no_machine_has(ask, wanted):
+    """Closed form: ten million million numbers of eight bytes, refused by XLA, numpy and Python."""
+    said = f"out of memory{wanted and f', {wanted} wanted at once'}: lower --chunk"
+
+    def asked():
+        with shortage.told(toy_program.Config()):
+            jax.block_until_ready(ask(10**13))
+
+    with pytest.raises(shortage.OutOfMemoryError, match=re.escape(said)) as caught:
+        asked()
+    assert not getattr(caught.value, "__notes__", [])
 
 
 def test_other_errors_stay_what_they_are():

@@ -180,7 +180,7 @@ def _particles(
 ) -> flow.Record:
     """All networks of all widths, their clouds [t s r m 2] observed."""
     grid, densities = solved
-    many = jnp.concatenate([densities.density[0]] * config.seeds)
+    many = jnp.tile(densities.density[0], (config.seeds, 1, 1))
     # The references of pde_errors are drawn from the keys 1 and 2.
     keys = [jax.random.fold_in(jax.random.key(0), width) for width in config.widths]
     shape = (config.seeds, 2 * config.depth)
