@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from meanfield import processes
+from meanfield import processes, progress
 
 
 def side_by_side(
@@ -22,6 +22,7 @@ def side_by_side(
     /,
     *,
     keep: Callable[[int, Callable[[], Any]], Any] = lambda at, compute: compute(),
+    label: str | None = None,
 ) -> list[Any]:
     """``[function(item) for item in items]``, several at a time; start with the longest.
 
@@ -32,6 +33,7 @@ def side_by_side(
         function: What to do with one item; it may compile and run jax programs.
         items: What to do it with.
         keep: What keeps the results for a resumed run (``Kept.members``).
+        label: What the items are called where it is shown how many are done; not shown if None.
 
     Raises:
         BaseException: What a call raised first, at once: calls not yet begun are dropped, those
@@ -62,18 +64,22 @@ def side_by_side(
     for _ in range(workers):
         threading.Thread(target=work, daemon=True).start()
     try:
-        results = _collected(done, workers, stop)
+        with progress.counted(label, len(items)) as counted:
+            results = _collected(done, workers, stop, counted)
     finally:
         stop.set()
     return shared.exchanged(results)
 
 
-def _collected(done: queue.SimpleQueue[Any], workers: int, stop: threading.Event) -> dict[int, Any]:
+def _collected(
+    done: queue.SimpleQueue[Any], workers: int, stop: threading.Event, counted: Callable[[], None]
+) -> dict[int, Any]:
     results, halted = {}, None
     while workers:
         at, result = _next(done)
         if at is not None:
             results[at] = result
+            counted()
         elif isinstance(result, KeyboardInterrupt):
             stop.set()
             workers, halted = workers - 1, result

@@ -184,7 +184,10 @@ def run(
     )
     items = [(p, s, kernel) for p, s in zip(problems, stages, strict=True) for kernel in KERNELS]
     terrains = side_by_side(
-        lambda item: landscape_terrain.terrain(config, *item), items, keep=kept.members("terrain")
+        lambda item: landscape_terrain.terrain(config, *item),
+        items,
+        keep=kept.members("terrain"),
+        label="terrains" if progress else None,
     )
     arrays = {}
     for place, (problem, trained) in enumerate(zip(problems, stages, strict=True)):

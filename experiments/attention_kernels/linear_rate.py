@@ -33,7 +33,6 @@ from experiments.attention_kernels import (
 )
 from meanfield import checks
 from meanfield import kept as keeping
-from meanfield import progress as shown
 from meanfield.kept import Kept
 
 SUMMARY = "Loss of one attention layer against its linear-rate bound, across HD = Nn (Song)."
@@ -133,14 +132,12 @@ def run(config: Config, *, out_dir: Path, progress: bool, kept: Kept = keeping.N
     wide = [size for size in scans["heads"] if linear_rate_cells.ratio(config, size) >= 1]
     # The middle is one size of all three scans: it is run once. The longest runs come first.
     sizes = sorted({size for scan in scans.values() for size in scan}, key=lambda n: -np.prod(n))
-    with shown.counted("sizes" if progress else None, len(sizes)) as done:
-
-        def job(size):
-            found = linear_rate_cells.cells(config, size, together=size in wide)
-            done()
-            return found
-
-        cells = side_by_side(job, sizes, keep=kept.members("size"))
+    cells = side_by_side(
+        lambda size: linear_rate_cells.cells(config, size, together=size in wide),
+        sizes,
+        keep=kept.members("size"),
+        label="sizes" if progress else None,
+    )
     found = dict(zip(sizes, cells, strict=True))
     arrays: dict[str, Any] = {
         kernel: {

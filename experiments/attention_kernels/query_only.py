@@ -36,7 +36,6 @@ from experiments._together import side_by_side
 from experiments.attention_kernels import query_only_facts, query_only_report
 from meanfield import checks, nn, theory
 from meanfield import kept as keeping
-from meanfield import progress as shown
 from meanfield.kept import Kept
 
 SUMMARY = "Success of W^Q-only training by kernel over dimension, scale and target distance (Song)."
@@ -110,14 +109,12 @@ PRESETS = {
 def run(config: Config, *, out_dir: Path, progress: bool, kept: Kept = keeping.NOTHING) -> Outcome:
     """Runs both kernels on every problem of every cell, compares, draws and reports."""
     jobs = [(dim, kernel) for dim in reversed(config.dims) for kernel in query_only_facts.KERNELS]
-    with shown.counted("programs" if progress else None, len(jobs)) as done:
-
-        def job(item):
-            found = _ends(config, *item)
-            done()
-            return found
-
-        ends = side_by_side(job, jobs, keep=kept.members("program"))
+    ends = side_by_side(
+        lambda job: _ends(config, *job),
+        jobs,
+        keep=kept.members("program"),
+        label="programs" if progress else None,
+    )
     found = dict(zip(jobs, ends, strict=True))
     outside = {
         rows: np.stack([

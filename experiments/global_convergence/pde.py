@@ -132,7 +132,10 @@ def run(config: Config, *, out_dir: Path, progress: bool, kept: Kept = keeping.N
     ts = np.linspace(0.0, config.horizon, config.saves)
     sizes = sorted({*config.cells, *(2 * cells for cells in config.cells)}, reverse=True)
     solved = side_by_side(
-        lambda cells: _densities(config, given, cells, ts), sizes, keep=kept.members("grid")
+        lambda cells: _densities(config, given, cells, ts),
+        sizes,
+        keep=kept.members("grid"),
+        label="grids" if progress else None,
     )
     grids = dict(zip(sizes, solved, strict=True))
     grid, densities = grids[config.finest]

@@ -134,6 +134,7 @@ def run(config: Config, *, out_dir: Path, progress: bool, kept: Kept = keeping.N
         lambda item: _trained(config, kept, *item, progress=progress),
         items,
         keep=kept.members("run"),
+        label="runs" if progress else None,
     )
     found = {(p.name, decay, seed): row for (p, decay, seed), row in zip(items, rows, strict=True)}
     arrays: dict[str, Any] = {"decays": np.array(decays)}

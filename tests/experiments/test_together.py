@@ -156,3 +156,15 @@ def test_a_failure_surfaces_at_once(two_workers):
     release.set()
     assert ended.wait(60)
     assert sorted(begun) == [0, 1]
+
+
+def test_how_many_are_done_is_shown(capsys):
+    """Closed form: every item counts, one that was kept too; silent without a label."""
+    kept = {1: "kept"}
+    found = _together.side_by_side(
+        str, [0, 1, 2], keep=lambda at, compute: kept.get(at) or compute(), label="items"
+    )
+    assert found == ["0", "kept", "2"]
+    assert capsys.readouterr().err == "items: 100 %, 00:00 so far\n"
+    assert _together.side_by_side(str, [0]) == ["0"]
+    assert capsys.readouterr().err == ""
