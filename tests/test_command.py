@@ -41,7 +41,9 @@ def test_list(capsys):
     loaded = set(sys.modules)
     for words in ([], ["--help"], ["-h"]):
         assert ran(*words) == 0
-        assert f"  toy  {toy_program.SUMMARY}\n" in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert f"  toy  {toy_program.SUMMARY}\n" in said
+        assert "python -m toys draw DIR [--out DIR]\n" in said
     assert set(sys.modules) == loaded
 
 

@@ -61,6 +61,8 @@ def test_the_list_of_benchmarks(capsys):
     said = capsys.readouterr().out
     assert said.startswith("usage: python -m benchmarks NAME")
     assert all(f"\n  {name} " in said for name in benchmarks.BENCHMARKS)
+    # Their figures come from the run alone.
+    assert "draw DIR" not in said
 
 
 @pytest.mark.parametrize("module", [*_cli.EXPERIMENTS.values(), *benchmarks.BENCHMARKS.values()])
