@@ -32,8 +32,7 @@ from experiments.attention_kernels import (
 )
 from experiments.attention_kernels.training import KERNELS
 from meanfield import checks
-from meanfield import kept as keeping
-from meanfield.kept import Kept
+from meanfield.kept import NOTHING, Kept
 
 SUMMARY = "The landscape of the risk around both kernels' ends after two stages (Song, Fig. 4)."
 
@@ -170,7 +169,7 @@ def run(
     data: Path | None,
     out_dir: Path,
     progress: bool,
-    kept: Kept = keeping.NOTHING,
+    kept: Kept = NOTHING,
 ) -> Outcome:
     """Trains in two stages on each task, looks at the landscape, draws and reports."""
     found = landscape_problems.sources(data, config.tasks)

@@ -32,8 +32,7 @@ from experiments.attention_kernels import (
     linear_rate_report,
 )
 from meanfield import checks
-from meanfield import kept as keeping
-from meanfield.kept import Kept
+from meanfield.kept import NOTHING, Kept
 
 SUMMARY = "Loss of one attention layer against its linear-rate bound, across HD = Nn (Song)."
 
@@ -122,7 +121,7 @@ PRESETS = {
 }
 
 
-def run(config: Config, *, out_dir: Path, progress: bool, kept: Kept = keeping.NOTHING) -> Outcome:
+def run(config: Config, *, out_dir: Path, progress: bool, kept: Kept = NOTHING) -> Outcome:
     """Runs descent at every size, checks every iterate against its bound, draws and reports."""
     scans = {
         axis: [tuple(config.sizes(axis, factor).values()) for factor in config.factors]

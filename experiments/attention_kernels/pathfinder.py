@@ -24,8 +24,7 @@ from experiments import _datasets, _pathfinder_data
 from experiments._cli import Outcome
 from experiments.attention_kernels import race, race_facts, race_report, training
 from meanfield import checks, nn
-from meanfield import kept as keeping
-from meanfield.kept import Kept
+from meanfield.kept import NOTHING, Kept
 
 SUMMARY = "Pathfinder images under softmax and Gaussian attention, by Adam (Song, Section 5)."
 
@@ -95,7 +94,7 @@ def run(
     data: Path | None,
     out_dir: Path,
     progress: bool,
-    kept: Kept = keeping.NOTHING,
+    kept: Kept = NOTHING,
 ) -> Outcome:
     """Trains both kernels from every seed, draws and reports."""
     images, dots = _images(config, data)

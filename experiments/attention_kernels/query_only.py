@@ -35,8 +35,7 @@ from experiments._cli import Outcome
 from experiments._together import side_by_side
 from experiments.attention_kernels import query_only_facts, query_only_report
 from meanfield import checks, nn, theory
-from meanfield import kept as keeping
-from meanfield.kept import Kept
+from meanfield.kept import NOTHING, Kept
 
 SUMMARY = "Success of W^Q-only training by kernel over dimension, scale and target distance (Song)."
 
@@ -106,7 +105,7 @@ PRESETS = {
 }
 
 
-def run(config: Config, *, out_dir: Path, progress: bool, kept: Kept = keeping.NOTHING) -> Outcome:
+def run(config: Config, *, out_dir: Path, progress: bool, kept: Kept = NOTHING) -> Outcome:
     """Runs both kernels on every problem of every cell, compares, draws and reports."""
     jobs = [(dim, kernel) for dim in reversed(config.dims) for kernel in query_only_facts.KERNELS]
     ends = side_by_side(

@@ -18,8 +18,7 @@ from experiments import _byte_sentiment, _text_data
 from experiments._cli import Outcome
 from experiments.attention_kernels import race, race_facts, race_report, training
 from meanfield import checks, nn
-from meanfield import kept as keeping
-from meanfield.kept import Kept
+from meanfield.kept import NOTHING, Kept
 
 SUMMARY = "Byte-level reviews under softmax and Gaussian attention, by SGD (Song, Section 5)."
 
@@ -76,7 +75,7 @@ def run(
     data: Path | None,
     out_dir: Path,
     progress: bool,
-    kept: Kept = keeping.NOTHING,
+    kept: Kept = NOTHING,
 ) -> Outcome:
     """Trains both kernels from every seed, draws and reports."""
     texts = _texts(config, data)

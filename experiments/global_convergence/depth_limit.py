@@ -25,9 +25,8 @@ import numpy as np
 from experiments._cli import Outcome
 from experiments.global_convergence import depth_limit_facts, depth_limit_report, in_context
 from meanfield import checks, measure, theory
-from meanfield import kept as keeping
 from meanfield import progress as shown
-from meanfield.kept import Kept
+from meanfield.kept import NOTHING, Kept
 
 SUMMARY = "Depth: order 1/L to the depth ODE; fluctuation of layers drawn anew, and of paths."
 COUPLINGS = ("independent", "path")
@@ -111,7 +110,7 @@ PRESETS = {
 }  # fmt: skip
 
 
-def run(config: Config, *, out_dir: Path, progress: bool, kept: Kept = keeping.NOTHING) -> Outcome:
+def run(config: Config, *, out_dir: Path, progress: bool, kept: Kept = NOTHING) -> Outcome:
     """Compares with the depth ODE, trains every coupling, measures, draws and reports."""
     problem = in_context.problem(
         prompts=config.prompts, probes=config.probes, context=config.context,

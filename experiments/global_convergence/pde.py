@@ -28,8 +28,7 @@ from experiments._together import side_by_side
 from experiments.global_convergence import pde_errors, pde_facts, pde_report
 from experiments.global_convergence import scalar_transformer as scalar
 from meanfield import checks, flow, measure
-from meanfield import kept as keeping
-from meanfield.kept import Kept
+from meanfield.kept import NOTHING, Kept
 
 SUMMARY = "The Wasserstein gradient flow on a grid against M particles, animated (Gao, eq. 9)."
 LEAST_CELLS = 4
@@ -121,7 +120,7 @@ PRESETS = {
 }
 
 
-def run(config: Config, *, out_dir: Path, progress: bool, kept: Kept = keeping.NOTHING) -> Outcome:
+def run(config: Config, *, out_dir: Path, progress: bool, kept: Kept = NOTHING) -> Outcome:
     """Solves the equation and the particles, compares, draws and reports."""
     given = scalar.data(
         config.data_seed,

@@ -31,8 +31,7 @@ from experiments.global_convergence import weight_decay_facts as decay_facts
 from experiments.global_convergence import weight_decay_report as decay_report
 from experiments.global_convergence.decay_problems import Problem
 from meanfield import checks, flow, nn
-from meanfield import kept as keeping
-from meanfield.kept import Kept
+from meanfield.kept import NOTHING, Kept
 
 SUMMARY = "Risk at the end of the flow against weight decay, with a certificate (Gao, theorem)."
 
@@ -113,7 +112,7 @@ PRESETS = {
 }  # fmt: skip
 
 
-def run(config: Config, *, out_dir: Path, progress: bool, kept: Kept = keeping.NOTHING) -> Outcome:
+def run(config: Config, *, out_dir: Path, progress: bool, kept: Kept = NOTHING) -> Outcome:
     """Runs both problems down the ladder from every seed, certifies, draws and reports."""
     problems = [
         decay_problems.neurons(samples=config.points, width=config.neurons, spread=config.spread),

@@ -31,8 +31,7 @@ from experiments.global_convergence import (
     width_limit_report,
 )
 from meanfield import checks, flow, measure
-from meanfield import kept as keeping
-from meanfield.kept import Kept
+from meanfield.kept import NOTHING, Kept
 from meanfield.measure import Trajectory
 
 SUMMARY = "Width: errors against M, and the trained network of infinite width with its error bar."
@@ -105,7 +104,7 @@ PRESETS = {
 }  # fmt: skip
 
 
-def run(config: Config, *, out_dir: Path, progress: bool, kept: Kept = keeping.NOTHING) -> Outcome:
+def run(config: Config, *, out_dir: Path, progress: bool, kept: Kept = NOTHING) -> Outcome:
     """Trains every width, extrapolates to the infinite one, measures, draws and reports."""
     problem = in_context.problem(
         prompts=config.prompts, probes=config.probes, context=config.context,
