@@ -47,7 +47,8 @@ class Lines:
         self.share = min(max(float(share), 0.0), 1.0)
         if self.origin is None:
             self.origin = (now, self.share)
-        if now >= self.due:
+        # What is done is said by the last line.
+        if now >= self.due and self.share < 1:
             self.due = now + EVERY
             self._write(f"{self._percent()}, {self._elapsed(now)}{self._to_go(now)}")
 

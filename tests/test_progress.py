@@ -43,6 +43,7 @@ def test_a_log_file_gets_whole_lines():
 def test_what_is_short_is_one_line():
     """Closed form: nothing within the first second but the end."""
     assert written([(0.1, 0.0), (0.5, 1.0)]) == ["training: 100 %, 00:00 so far"]
+    assert written([(0.1, 0.0), (40.0, 1.0)]) == ["training: 100 %, 00:40 so far"]
     assert written([(0.5, 0.999)], label="") == ["progress: ended at 99 %, 00:00 so far"]
 
 
