@@ -8,7 +8,7 @@ import pytest
 from helpers import round_off
 from oracles import cross_entropy_loop
 
-from meanfield import flow
+from meanfield import flow, nn
 
 SAMPLES, DIM, CLASSES = 7, 3, 4
 RNG = np.random.default_rng(0)
@@ -104,6 +104,20 @@ def test_memory_is_set_by_the_chunk():
         return compiled.memory_analysis().temp_size_in_bytes
 
     assert scratch(256, 8) == scratch(128, 8) < scratch(128, None) < scratch(256, None)
+
+
+def test_wide_networks_add_up_no_gradients():
+    """Equality: where heads outgrow fast memory, scratch is that of all samples at once."""
+    block, tokens = nn.attention(dim=64, head_dim=16), jnp.zeros((8, 64, 64))
+    network = nn.network((block,), depth=1)
+    heads = jax.eval_shape(lambda: network.init(jax.random.key(0), width=128))
+
+    def scratch(chunk):
+        risk = flow.empirical_risk(network.apply, tokens, tokens, chunk=chunk)
+        gradient = jax.jit(jax.grad(lambda theta, risk: risk(theta)))
+        return gradient.lower(heads, risk).compile().memory_analysis().temp_size_in_bytes
+
+    assert scratch(None) == scratch(len(tokens)) < scratch(2)
 
 
 @pytest.mark.parametrize("chunk", [None, 3])
