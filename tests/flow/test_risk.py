@@ -135,6 +135,16 @@ def test_single_precision(chunk):
     assert energy(theta).dtype == np.float32
 
 
+def test_sixteen_bits_are_summed_in_more():
+    """Independent formula: a gradient of 512 samples, one by one, to the digits of its type."""
+    inputs = jnp.asarray(RNG.uniform(1.0, 2.0, size=512), jnp.bfloat16)
+    risk = flow.empirical_risk(lambda theta, x: theta * x, inputs, jnp.zeros_like(inputs), chunk=1)
+    found = jax.grad(risk)(jnp.ones((), jnp.bfloat16))
+    assert found.dtype == jnp.bfloat16
+    expected = np.mean(np.asarray(inputs, float) ** 2)
+    np.testing.assert_allclose(float(found), expected, rtol=2 * float(jnp.finfo("bfloat16").eps))
+
+
 @pytest.mark.parametrize("chunk", [None, 3])
 def test_new_data_compile_nothing(chunk):
     """Equality: new data, another lambda and another theta of one shape trace the model 0 times."""
