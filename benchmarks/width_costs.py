@@ -10,7 +10,7 @@ import os
 from typing import Any
 
 from benchmarks import width_networks, width_spread
-from benchmarks.attention_peers import Shape
+from benchmarks.attention_problem import Shape
 
 
 def shape(config: Any, heads: int, tokens: int) -> Shape:
