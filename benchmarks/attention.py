@@ -13,18 +13,24 @@ heads, many, and many small ones are all tried.
 """
 
 import dataclasses
-import functools
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import numpy as np
 
-from benchmarks import attention_peers, attention_report, attention_torch
-from benchmarks.attention_peers import EINSUM, OURS, SPREAD, TORCH, Contender, Problem, Shape
-from benchmarks.distance_timing import Timing, interleaved
-from meanfield import checks, nn, store
+from benchmarks import (
+    attention_numbers,
+    attention_peers,
+    attention_problem,
+    attention_report,
+    attention_rows,
+    attention_torch,
+    width_networks,
+)
+from benchmarks.attention_peers import EINSUM, OURS, SPREAD, TORCH
+from benchmarks.attention_problem import Contender, Problem, Shape, only_layer
+from meanfield import checks, store
 from meanfield.command import Outcome
 
 SUMMARY = "The gradient of one attention layer against flax, jax.nn and PyTorch: time, agreement."
@@ -34,8 +40,11 @@ SHAPES = {
     "narrow": Shape(heads=256, head_dim=4, dim=16, tokens=16, batch=64),
     "few": Shape(heads=4, head_dim=16, dim=64, tokens=64, batch=64),
     "small": Shape(heads=3, head_dim=4, dim=8, tokens=5, batch=2),
-    **{f"long{n}k": Shape(heads=16, head_dim=64, dim=1024, tokens=1024 * n, batch=1)
+    # Projections cost little here, so that attention itself is what is measured.
+    **{f"long{n}k": Shape(heads=16, head_dim=64, dim=64, tokens=1024 * n, batch=16 // n)
        for n in (1, 2, 4, 8, 16)},
+    # And here attention costs little beside them.
+    "wide": Shape(heads=4096, head_dim=16, dim=1024, tokens=64, batch=64),
 }  # fmt: skip
 MOST_GIB = 4
 PRECISIONS = ("bfloat16", "float32", "float64")
@@ -46,7 +55,7 @@ class Config:
     """Gradients of one attention layer, side by side with other libraries."""
 
     shapes: tuple[str, ...] = ("many", "narrow", "few")
-    """Shapes of the layer and its batch: many, narrow, few or small heads, or long1k to long16k."""
+    """Shapes of the layer and its batch: many, narrow, few, small or wide, or long1k to long16k."""
     precisions: tuple[str, ...] = ("float32",)
     """Precisions of all shapes."""
     all_precisions: tuple[str, ...] = ("many",)
@@ -57,6 +66,8 @@ class Config:
     """Samples of each contender, taken in turns."""
     least_seconds: float = 0.2
     """Seconds that one sample fills, with as many calls as it takes."""
+    peak_size: int | None = None
+    """Rows of the matrices whose product is taken for the peak; none is taken if None."""
     seed: int = 0
     """Seed of the heads and the samples."""
 
@@ -76,56 +87,44 @@ class Config:
             raise ValueError(f"kernels must hold softmax, got {self.kernels}")
         checks.count("rounds", self.rounds, least=2)
         checks.non_negative("least_seconds", self.least_seconds)
+        if self.peak_size is not None:
+            checks.count("peak_size", self.peak_size)
 
 
 PRESETS = {
     "tiny": Config(shapes=("small",), all_precisions=("small",), rounds=2, least_seconds=0.0),
     "default": Config(),
     "gpu": Config(
-        shapes=tuple(name for name in SHAPES if name.startswith("long")),
+        shapes=(*(name for name in SHAPES if name.startswith("long")), "wide"),
         precisions=("bfloat16",),
         all_precisions=(),
+        peak_size=8192,
     ),
 }
 
 
-class Row(NamedTuple):
-    """One contender on one shape."""
-
-    shape: str
-    dtype: str
-    kernel: str
-    library: str
-    value: float
-    error: float
-    seconds: float
-    processor_seconds: float
-    quartiles: tuple[float, float]
-    samples: int
-    compile_seconds: float
-    scratch_bytes: float
-    left_out: str
-
-
 def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
     """Times every contender on every shape, draws and reports."""
-    rows: list[Row] = []
+    rows: list[dict] = []
     for name in config.shapes:
+        truths = _truths(SHAPES[name], config)
         for dtype in PRECISIONS if name in config.all_precisions else config.precisions:
-            rows += _compared(name, dtype, config)
+            found = _compared(name, dtype, truths, config)
+            rows += found
             if progress:
-                found = [row for row in rows if (row.shape, row.dtype) == (name, dtype)]
-                print("\n".join(attention_report.line(row._asdict()) for row in found), flush=True)
+                print("\n".join(map(attention_report.line, found)), flush=True)
     results: dict = {
+        "device": jax.default_backend(),
         "shapes": {name: SHAPES[name]._asdict() for name in config.shapes},
-        "rows": [row._asdict() for row in rows],
+        "peaks": _peaks(config),
+        "rows": rows,
     }
-    results["numbers"] = attention_report.numbers(results["rows"])
+    results["numbers"] = attention_numbers.numbers(results)
     with store.replacing(out_dir / "results.json") as path:
         path.write_text(json.dumps(store.plain(results), indent=1) + "\n", encoding="utf-8")
     attention_report.draw(results, out_dir)
     return Outcome(
-        arrays={name: np.array([getattr(row, name) for row in rows]) for name in Row._fields},
+        arrays=attention_rows.as_arrays(rows),
         report=attention_report.page(results, config),
         summary=attention_report.summary(results),
         data_checksums={},
@@ -133,38 +132,42 @@ def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
     )
 
 
-def _compared(name: str, dtype: str, config: Config) -> list[Row]:
+def _peaks(config: Config) -> dict[str, float]:
+    """Operations per second of the fastest matrix product, by precision, where it is asked for."""
+    if config.peak_size is None:
+        return {}
+    return {
+        dtype: width_networks.peaks(config.peak_size, dtype).flops_per_second
+        for dtype in config.precisions
+        if dtype != "float64"
+    }
+
+
+def _compared(name: str, dtype: str, truths: dict[str, Any], config: Config) -> list[dict]:
     """The rows of one shape in one precision, all contenders taken in turns."""
-    shape = SHAPES[name]
-    truths = _truths(shape, config)
     with jax.enable_x64(dtype == "float64"):
-        found = _contenders(shape, dtype, config)
-        present = {key: it for key, it in found.items() if isinstance(it, Contender)}
-        values = {key: attention_peers.squared_norm(it.run()) for key, it in present.items()}
-        timings = interleaved(
-            {"|".join(key): functools.partial(_finished, it) for key, it in present.items()},
+        found = _contenders(SHAPES[name], dtype, config)
+        measured = attention_rows.measured(
+            found,
+            {key: truths[key[0]] for key in found},
             rounds=config.rounds,
             least_seconds=config.least_seconds,
             patience=float("inf"),
         )
-    rows = []
-    for key, it in found.items():
-        numbers: list[Any] = [np.nan] * 4 + [(np.nan, np.nan), 0, np.nan, np.nan]
-        if isinstance(it, Contender):
-            error = abs(values[key] / truths[key[0]] - 1)
-            numbers = [values[key], error, *_times(timings["|".join(key)]),
-                       it.compile_seconds, it.scratch_bytes]  # fmt: skip
-        rows.append(Row(*[name, dtype, *key, *numbers, it if isinstance(it, str) else ""]))
-    return rows
+    return [
+        {"shape": name, "dtype": dtype, "kernel": kernel, "library": library, **numbers}
+        for (kernel, library), numbers in measured.items()
+    ]
 
 
-def _truths(shape: Shape, config: Config) -> dict[str, float]:
-    """Squared norms of the gradients by the plain formula in double precision."""
+def _truths(shape: Shape, config: Config) -> dict[str, Any]:
+    """Outputs and gradients by the plain formula in double precision, by kernel."""
     with jax.enable_x64(True):
-        given = attention_peers.problem(config.seed, shape, "float64")
+        given = attention_problem.problem(config.seed, shape, "float64")
         by = attention_peers.ours if _too_large(shape, 8) else _plain
-        plain = {kernel: by(kernel, shape, given) for kernel in config.kernels}
-        return {name: attention_peers.squared_norm(it.run()) for name, it in plain.items()}
+        return {
+            kernel: attention_problem.answer(by(kernel, shape, given)) for kernel in config.kernels
+        }
 
 
 def _too_large(shape: Shape, itemsize: int) -> str:
@@ -175,12 +178,12 @@ def _too_large(shape: Shape, itemsize: int) -> str:
 
 def _plain(kernel: str, shape: Shape, given: Problem) -> Contender:
     del shape
-    return attention_peers.of_peer(attention_peers.einsum(kernel), _only_layer(given), given)
+    return attention_peers.of_peer(attention_peers.by_formula(kernel), only_layer(given), given)
 
 
 def _contenders(shape: Shape, dtype: str, config: Config) -> dict[tuple[str, str], Contender | str]:
     """By kernel and library, a contender, or why there is none."""
-    given = attention_peers.problem(config.seed, shape, dtype)
+    given = attention_problem.problem(config.seed, shape, dtype)
     found: dict[tuple[str, str], Contender | str] = {
         (kernel, OURS): attention_peers.ours(kernel, shape, given) for kernel in config.kernels
     }
@@ -192,22 +195,6 @@ def _contenders(shape: Shape, dtype: str, config: Config) -> dict[tuple[str, str
         if isinstance(peer, str):
             found["softmax", library] = peer
         elif library != EINSUM:
-            parameters = peer.parameters(_only_layer(given))
-            found["softmax", library] = attention_peers.of_peer(peer.apply, parameters, given)
+            found["softmax", library] = attention_peers.of_peer(peer, only_layer(given), given)
     found["softmax", TORCH] = attention_torch.torch_layers(given, residual=None)
     return found
-
-
-def _only_layer(given: Problem) -> nn.Head:
-    return nn.Head(*(leaf[0] for leaf in given.heads))
-
-
-def _finished(contender: Contender) -> float:
-    contender.run()
-    return 0.0
-
-
-def _times(timing: Timing) -> list[Any]:
-    low, high = np.quantile(timing.samples, [0.25, 0.75])
-    quartiles = (float(low), float(high))
-    return [timing.seconds, timing.processor_seconds, quartiles, len(timing.samples)]

@@ -1,9 +1,7 @@
 r"""One attention layer, with equal heads, by this library and by others.
 
-    gradient of (1/2B) sum_b |A(T_b) - Y_b|^2 in the heads,      A(T) = sum_j S_j(T) T W_V^j W_O^j
-
 Every contender is compiled for its arguments, as its user would have it, and gives the gradient
-in its own parameters, which are those of the heads in another order: squared norms agree.
+in its own parameters (:mod:`benchmarks.attention_problem`).
 
 One trap: ``jax.nn.dot_product_attention``, and flax.nnx through it, take the softmax of float64
 inputs in float32; in float64 they are left out.
@@ -11,7 +9,6 @@ inputs in float32; in float64 they are left out.
 
 import functools
 import os
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -22,6 +19,16 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 
+from benchmarks.attention_problem import (
+    Contender,
+    Problem,
+    Shape,
+    compiled,
+    merged,
+    only_layer,
+    parted,
+    risk_gradient,
+)
 from meanfield import devices, flow, nn
 from meanfield.nn.block import chunked_mean
 
@@ -36,83 +43,26 @@ KERNELS: dict[str, nn.Kernel] = {
 }
 
 
-class Shape(NamedTuple):
-    """Sizes of a layer and of its batch."""
-
-    heads: int
-    head_dim: int
-    dim: int
-    tokens: int
-    batch: int
-
-
-class Problem(NamedTuple):
-    """Heads with leading axes [l, m] and samples [b n d], on the host."""
-
-    heads: nn.Head
-    tokens: np.ndarray
-    targets: np.ndarray
-
-
 class Peer(NamedTuple):
-    """A layer: its parameters from the heads, and its map of (parameters, tokens [b n d])."""
+    """A layer: its parameters from heads and back, its map of (parameters, tokens [b n d])."""
 
     parameters: Callable[[nn.Head], Any]
+    heads: Callable[[Any], nn.Head]
     apply: Callable[[Any, jax.Array], jax.Array]
 
 
-class Contender(NamedTuple):
-    """A gradient ready to be taken; bytes of its program are NaN where nobody counts them."""
-
-    run: Callable[[], Any]
-    compile_seconds: float = 0.0
-    scratch_bytes: float = np.nan
-    argument_bytes: float = np.nan
-    output_bytes: float = np.nan
-
-
-def problem(seed: int, shape: Shape, dtype: str, *, depth: int = 1) -> Problem:
-    """Normal heads of variance 1/fan-in, tokens and targets: the same numbers in every dtype."""
-    rng = np.random.default_rng(seed)
-
-    def normal(*sizes: int, scale: float = 1.0) -> np.ndarray:
-        # Numbers of sixteen bits in every precision: one problem for all of them.
-        numbers = (scale * rng.standard_normal(sizes, np.float32)).astype(jnp.bfloat16)
-        return numbers.astype(dtype)
-
-    into = (depth, shape.heads, shape.dim, shape.head_dim)
-    fan_in = shape.dim**-0.5
-    query, key, value = (normal(*into, scale=fan_in) for _ in range(3))
-    back = (depth, shape.heads, shape.head_dim, shape.dim)
-    output = normal(*back, scale=shape.head_dim**-0.5)
-    tokens, targets = (normal(shape.batch, shape.tokens, shape.dim) for _ in range(2))
-    heads: Any = (query, key, value, output)
-    return Problem(nn.Head(*heads), tokens, targets)
-
-
-def compiled(gradient: Callable[..., Any], *arguments: Any) -> Contender:
-    """The gradient as one program for these arguments, and what that program needs."""
-    arguments = jax.tree.map(jnp.asarray, arguments)
-    begin = time.perf_counter()
-    program = jax.jit(gradient).lower(*arguments).compile()
-    seconds = time.perf_counter() - begin
-    memory: Any = program.memory_analysis()
-    return Contender(
-        lambda: jax.block_until_ready(program(*arguments)),
-        seconds,
-        memory.temp_size_in_bytes,
-        memory.argument_size_in_bytes,
-        memory.output_size_in_bytes,
-    )
-
-
-def of_peer(apply: Callable[[Any, jax.Array], Any], parameters: Any, given: Problem) -> Contender:
+def of_peer(peer: Peer, heads: nn.Head, given: Problem) -> Contender:
     """The gradient of the mean square loss of a map of whole batches."""
 
     def loss(parameters: Any, tokens: jax.Array, targets: jax.Array) -> jax.Array:
-        return jnp.sum((apply(parameters, tokens) - targets) ** 2) / (2 * len(tokens))
+        return jnp.sum((peer.apply(parameters, tokens) - targets) ** 2) / (2 * len(tokens))
 
-    return compiled(jax.grad(loss), parameters, given.tokens, given.targets)
+    parameters = peer.parameters(heads)
+    return compiled(
+        jax.grad(loss), parameters, given.tokens, given.targets,
+        output=lambda: jax.jit(peer.apply)(parameters, given.tokens),
+        heads=peer.heads,
+    )  # fmt: skip
 
 
 def of_ours(
@@ -120,14 +70,9 @@ def of_ours(
 ) -> Contender:
     """The gradient of this library's risk of a map of one sample, in chunks of its own choice."""
     risk = flow.empirical_risk(apply, given.tokens, given.targets, mesh=mesh)
-    if mesh is not None:
-        heads = devices.spread(heads, mesh, PartitionSpec())
-    return compiled(risk_gradient, risk, heads)
-
-
-def risk_gradient(risk: Any, heads: Any) -> Any:
-    """The gradient of a risk, as a function of its data too: they are no constants of a program."""
-    return jax.grad(risk)(heads)
+    theta = heads if mesh is None else devices.spread(heads, mesh, PartitionSpec())
+    every = jax.jit(lambda heads, tokens: jax.lax.map(lambda one: apply(heads, one), tokens))
+    return compiled(risk_gradient, risk, theta, output=lambda: every(heads, given.tokens))
 
 
 def spread(shape: Shape, given: Problem) -> Contender | str:
@@ -146,7 +91,7 @@ def ours(kernel: str, shape: Shape, given: Problem, mesh: Mesh | None = None) ->
     def summed(heads: nn.Head, tokens: jax.Array) -> jax.Array:
         return shape.heads * chunked_mean(block, tokens, heads, None)
 
-    return of_ours(summed, nn.Head(*(leaf[0] for leaf in given.heads)), given, mesh)
+    return of_ours(summed, only_layer(given), given, mesh)
 
 
 def peers(shape: Shape, dtype: str) -> dict[str, Peer | str]:
@@ -156,19 +101,25 @@ def peers(shape: Shape, dtype: str) -> dict[str, Peer | str]:
     linen: Any = flax.linen.MultiHeadDotProductAttention(out_features=shape.dim, **sizes)
     as_flax = functools.partial(nn.flax_parameters, output_factor=1.0)
     single = dtype != "float64"
+    into_heads = functools.partial(parted, shape.head_dim)
     return {
-        EINSUM: Peer(lambda heads: heads, einsum("softmax")),
-        LINEN: Peer(as_flax, lambda found, tokens: linen.apply({"params": found}, tokens)),
-        NNX: Peer(as_flax, _nnx(shape, sizes)) if single else IN_SINGLE,
-        DOT_PRODUCT: Peer(merged, functools.partial(_dot_product, shape.head_dim))
+        EINSUM: by_formula("softmax"),
+        LINEN: Peer(
+            as_flax, _of_flax, lambda found, tokens: linen.apply({"params": found}, tokens)
+        ),
+        NNX: Peer(as_flax, _of_flax, _nnx(shape, sizes)) if single else IN_SINGLE,
+        DOT_PRODUCT: Peer(merged, into_heads, functools.partial(_dot_product, shape.head_dim))
         if single
         else IN_SINGLE,
     }
 
 
-def einsum(kernel: str) -> Callable[[nn.Head, jax.Array], jax.Array]:
+def by_formula(kernel: str) -> Peer:
     """All heads of all samples at once: the formula as it stands."""
+    return Peer(lambda heads: heads, lambda heads: heads, _einsum(kernel))
 
+
+def _einsum(kernel: str) -> Callable[[nn.Head, jax.Array], jax.Array]:
     def weights(queries: jax.Array, keys: jax.Array) -> jax.Array:
         scale = queries.shape[-1] ** -0.5
         products = jnp.einsum("bmik,bmjk->bmij", queries, keys)
@@ -191,11 +142,10 @@ def einsum(kernel: str) -> Callable[[nn.Head, jax.Array], jax.Array]:
     return apply
 
 
-def squared_norm(gradient: Any) -> float:
-    """The squared norm of a gradient, summed in double precision."""
-    return sum(
-        float(np.sum(np.asarray(leaf, np.float64) ** 2)) for leaf in jax.tree.leaves(gradient)
-    )
+def _of_flax(found: Any) -> nn.Head:
+    kernels = [np.asarray(found[name]["kernel"]) for name in ("query", "key", "value", "out")]
+    heads: Any = (*(np.moveaxis(leaf, -2, -3) for leaf in kernels[:3]), kernels[3])
+    return nn.Head(*heads)
 
 
 def _nnx(shape: Shape, sizes: dict[str, Any]) -> Callable[[Any, jax.Array], jax.Array]:
@@ -213,14 +163,6 @@ def _nnx(shape: Shape, sizes: dict[str, Any]) -> Callable[[Any, jax.Array], jax.
         return nnx.merge(graph, filled)(tokens)
 
     return apply
-
-
-def merged(heads: nn.Head) -> tuple[Any, Any]:
-    """Kernels [l d 3mk] into queries, keys and values of all heads, and [l mk d] back."""
-    *lead, width, dim, size = heads.query.shape
-    kernels: Any = heads[:3]
-    into = [np.moveaxis(leaf, -3, -2).reshape(*lead, dim, width * size) for leaf in kernels]
-    return np.concatenate(into, axis=-1), heads.output.reshape(*lead, width * size, dim)
 
 
 def _dot_product(size: int, parameters: tuple[Any, Any], tokens: jax.Array) -> jax.Array:

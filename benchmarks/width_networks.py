@@ -15,13 +15,17 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import diffrax
 import jax
 import jax.numpy as jnp
 
-from benchmarks import attention_peers, attention_torch
-from benchmarks.attention_peers import LINEN, OURS, TORCH, Contender, Peer, Problem, Shape
+from benchmarks import attention_peers, attention_problem, attention_torch
+from benchmarks.attention_peers import LINEN, OURS, TORCH, Peer
+from benchmarks.attention_problem import Contender, Problem, Shape
+from benchmarks.attention_rows import finished
 from benchmarks.distance_timing import interleaved
-from meanfield import flow, nn
+from meanfield import flow, nn, ode
+from meanfield.flow.program import whole
 
 SEED = 0
 
@@ -34,16 +38,19 @@ class Peaks(NamedTuple):
 
 
 class Flow(NamedTuple):
-    """A solved gradient flow: gradients, and seconds of a second solve."""
+    """A solved gradient flow: gradients, seconds of a second solve, bytes of its program."""
 
     gradients: int
     seconds: float
     processor_seconds: float
+    scratch_bytes: float
+    argument_bytes: float
+    output_bytes: float
 
 
 def contenders(shape: Shape, depth: int, libraries: Sequence[str]) -> dict[str, Contender | str]:
     """The gradient of one network by this library and others, or why one has none."""
-    given = attention_peers.problem(SEED, shape, "float32", depth=depth)
+    given = attention_problem.problem(SEED, shape, "float32", depth=depth)
     found: dict[str, Contender | str] = {
         OURS: attention_peers.of_ours(network(shape, depth), given.heads, given)
     }
@@ -59,7 +66,7 @@ def contenders(shape: Shape, depth: int, libraries: Sequence[str]) -> dict[str, 
 def activations(shape: Shape, depth: int, scratch: dict[str, float]) -> dict[str, float]:
     """Scratch bytes that as many samples again add to a gradient, here and in flax.linen."""
     twice = shape._replace(batch=2 * shape.batch)
-    given = attention_peers.problem(SEED, twice, "float32", depth=depth)
+    given = attention_problem.problem(SEED, twice, "float32", depth=depth)
     linen: Any = attention_peers.peers(twice, "float32")[LINEN]
     more = {
         OURS: attention_peers.of_ours(network(twice, depth), given.heads, given),
@@ -77,7 +84,7 @@ def network(shape: Shape, depth: int, *, axis: str | None = None) -> Callable[[A
 
 def flowing(shape: Shape, depth: int, horizon: float) -> Flow:
     """The gradient flow of the mean square error from its start to a horizon, solved twice."""
-    given = attention_peers.problem(SEED, shape, "float32", depth=depth)
+    given = attention_problem.problem(SEED, shape, "float32", depth=depth)
     risk = flow.empirical_risk(network(shape, depth), given.tokens, given.targets, loss=mean_square)
     field = flow.gradient_field(risk, lambda heads: float(depth * shape.heads))
     heads = jax.tree.map(jnp.asarray, given.heads)
@@ -89,7 +96,24 @@ def flowing(shape: Shape, depth: int, horizon: float) -> Flow:
         return float(record.statistics["gradients"])
 
     timing = interleaved({OURS: solve}, rounds=1, least_seconds=0.0, patience=0.0)[OURS]
-    return Flow(record.statistics["gradients"], timing.seconds, timing.processor_seconds)
+    memory = _flow_memory(field, heads, horizon)
+    return Flow(
+        record.statistics["gradients"],
+        timing.seconds,
+        timing.processor_seconds,
+        memory.temp_size_in_bytes,
+        memory.argument_size_in_bytes,
+        memory.output_size_in_bytes,
+    )
+
+
+def _flow_memory(field: Any, heads: Any, horizon: float) -> Any:
+    """What the program of the whole flow says that it allocates."""
+    numbers = (jnp.asarray(given, jnp.float32) for given in ([0.0, horizon], 0.1, [1e-3, 1e-3]))
+    choices = {"solver": ode.RKC2(), "max_steps": 1000, "meter": diffrax.NoProgressMeter()}
+    program: Any = whole
+    lowered = program.lower((field, heads, {}, {}), *numbers, **choices)
+    return lowered.compile().compiled.memory_analysis()
 
 
 def mean_square(output: Any, target: Any) -> Any:
@@ -97,27 +121,13 @@ def mean_square(output: Any, target: Any) -> Any:
     return jnp.mean((output - target) ** 2) / 2
 
 
-def finished(contender: Contender) -> float:
-    """Nothing, after the gradient is taken."""
-    contender.run()
-    return 0.0
-
-
-def products(shape: Shape, depth: int) -> float:
-    """Floating-point operations in the matrix products of one gradient, none done twice."""
-    rows, size = shape.batch * shape.tokens, shape.heads * shape.head_dim
-    projections = 4 * 2 * rows * shape.dim * size
-    mixing = 2 * 2 * rows * shape.tokens * size
-    return 3.0 * depth * (projections + mixing)
-
-
-def peaks(size: int) -> Peaks:
+def peaks(size: int, dtype: str = "float32") -> Peaks:
     """The fastest matrix product of a size, and the fastest sweep through large arrays."""
-    square = jnp.ones((size, size), jnp.float32)
+    square = jnp.ones((size, size), dtype)
     # Far larger than any cache; two arrays are read and one written.
-    long = jnp.ones(8 * size**2, jnp.float32)
-    matrix = attention_peers.compiled(jnp.dot, square, square)
-    sweep = attention_peers.compiled(lambda a, b: a + 0.5 * b, long, 2 * long)
+    long = jnp.ones(8 * size**2, dtype)
+    matrix = attention_problem.compiled(jnp.dot, square, square)
+    sweep = attention_problem.compiled(lambda a, b: a + b / 2, long, 2 * long)
     timings = interleaved(
         {
             "matrix": functools.partial(finished, matrix),
@@ -128,7 +138,8 @@ def peaks(size: int) -> Peaks:
         patience=math.inf,
     )
     fastest = {name: min(timing.samples) for name, timing in timings.items()}
-    return Peaks(2 * size**3 / fastest["matrix"], 3 * 4 * long.size / fastest["sweep"])
+    moved = 3 * long.dtype.itemsize * long.size
+    return Peaks(2 * size**3 / fastest["matrix"], moved / fastest["sweep"])
 
 
 def _deep(peer: Peer, step: float, given: Problem) -> Contender:
@@ -138,4 +149,4 @@ def _deep(peer: Peer, step: float, given: Problem) -> Contender:
 
         return jax.lax.scan(layer, tokens, layers)[0]
 
-    return attention_peers.of_peer(apply, peer.parameters(given.heads), given)
+    return attention_peers.of_peer(peer._replace(apply=apply), given.heads, given)

@@ -1,116 +1,17 @@
-"""Fitted exponents, numbers asked for and measured, figure and page of the width benchmark.
+"""Lines for the terminal, figure and page of the width benchmark.
 
-    memory of a gradient = arguments + outputs + scratch
-    activations = scratch of twice the samples - scratch of the samples
-
-One trap: an exponent of a few points says as much as its interval; both are given.
+One trap: what libraries are asked of differs from network to network; a line in the figure has the
+points that there are.
 """
 
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from benchmarks.attention_peers import LINEN, OURS
-from benchmarks.attention_report import COLORS
-from meanfield import plots, rates
+from benchmarks.attention_peers import OURS
+from benchmarks.attention_rows import COLORS, WORDS, word
+from benchmarks.width_numbers import QUANTITIES, SCANS, memory
+from meanfield import plots
 from meanfield.report import table
-
-SCANS = {"heads": "heads", "depth": "layers", "tokens": "tokens"}
-QUANTITIES = {
-    "seconds": "time",
-    "processor_seconds": "processor time",
-    "scratch_bytes": "scratch memory",
-    "memory": "memory",
-    "activations": "activation memory",
-}
-# Asked: shares of flax.linen's memory, exponents, and costs against one seed and one device.
-LARGEST_SHARE, TIME_EXPONENT, EXPONENT_ERROR, ACTIVATION_EXPONENT = 0.25, 1.0, 0.05, 0.1
-LARGEST_SEEDS, LARGEST_WORK = 2.6, 1.15
-ROUND_OFF = 300 * float(np.finfo(np.float32).eps)
-WORDS = {True: "met", False: "**missed**"}
-
-
-def memory(row: dict) -> float:
-    """Bytes of the arguments, the outputs and the scratch space of a gradient."""
-    return row["argument_bytes"] + row["output_bytes"] + row["scratch_bytes"]
-
-
-def fits(rows: list[dict], activations: list[dict], *, asymptotic: int) -> list[dict]:
-    """Exponents of time and memory along every scan, with 95 % intervals."""
-    found = []
-    for scan in SCANS:
-        for library in COLORS:
-            points = [row for row in rows if (row["scan"], row["library"]) == (scan, library)]
-            grown = [each for each in activations if (scan, each["library"]) == ("heads", library)]
-            if scan == "heads":
-                points = [row for row in points if row["heads"] >= asymptotic]
-            for quantity in QUANTITIES:
-                x = [each[scan] for each in (grown if quantity == "activations" else points)]
-                y = (
-                    [each["bytes"] for each in grown]
-                    if quantity == "activations"
-                    else [_quantity(row, quantity) for row in points]
-                )
-                if y and np.all(np.isfinite(y)) and min(y) > 0:
-                    fit = rates.log_log_slope(x, y)._asdict()
-                    found.append({"scan": scan, "library": library, "quantity": quantity, **fit})
-    return found
-
-
-def _quantity(row: dict, quantity: str) -> float:
-    return memory(row) if quantity == "memory" else row[quantity]
-
-
-def numbers(results: dict) -> list[dict]:
-    """What the issue asks for and what was measured."""
-    widest = max(row["heads"] for row in results["rows"] if row["scan"] == "heads")
-    at_widest = {
-        row["library"]: memory(row)
-        for row in results["rows"]
-        if (row["scan"], row["heads"]) == ("heads", widest)
-    }
-    share = at_widest[OURS] / at_widest[LINEN]
-    found = [_number(f"memory at {widest} heads over flax.linen's", share, LARGEST_SHARE)]
-    own = {
-        fit["quantity"]: fit
-        for fit in results["fits"]
-        if (fit["scan"], fit["library"]) == ("heads", OURS)
-    }
-    for quantity in ("seconds", "processor_seconds"):
-        fit, what = own[quantity], f"exponent of {QUANTITIES[quantity]} in heads"
-        entry = _number(what, fit["slope"], TIME_EXPONENT, note=_interval(fit))
-        met = bool(abs(fit["slope"] - TIME_EXPONENT) <= EXPONENT_ERROR)
-        found.append(entry | {"asked": f"{TIME_EXPONENT} ± {EXPONENT_ERROR}", "met": met})
-    what = "exponent of activation memory in heads"
-    if "activations" in own:
-        fit = own["activations"]
-        found.append(_number(what, fit["slope"], ACTIVATION_EXPONENT, note=_interval(fit)))
-    else:
-        found.append(_number(what, np.nan, ACTIVATION_EXPONENT, note="more samples add none"))
-    for each in results["seeds"]:
-        what = f"{each['seeds']} seeds in one program on {each['devices']} virtual devices over "
-        what += f"one seed on one, {each['heads']} heads"
-        note = f"of processor time {each['processor_ratio']:.2f}; all on one device "
-        note += f"{each['alone']:.2f}; one seed spread as well {each['spread']:.2f}"
-        found.append(_number(what, each["ratio"], LARGEST_SEEDS, note=note))
-    spread = results["devices"]
-    what = f"{spread['devices']} virtual devices, {spread['heads']} heads: "
-    work, note = spread["processor_seconds"], f"of wall time {spread['seconds']:.2f}"
-    found.append(_number(what + "processor time over one's", work, LARGEST_WORK, note=note))
-    found.append(_number(what + "largest difference", spread["apart"], ROUND_OFF))
-    return found
-
-
-def _number(what: str, value: float, most: float, *, note: str = "") -> dict:
-    return {
-        "what": what, "asked": f"≤ {most:.3g}", "measured": f"{value:.3g}", "value": value,
-        "note": note, "met": bool(value <= most),
-    }  # fmt: skip
-
-
-def _interval(fit: dict) -> str:
-    return f"95 % interval {fit['low']:.3f} to {fit['high']:.3f}, {fit['points']} points"
 
 
 def line(row: dict) -> str:
@@ -130,7 +31,7 @@ def line(row: dict) -> str:
 def summary(results: dict) -> str:
     """A few lines for the terminal."""
     return "\n".join(
-        f"{WORDS[n['met']].strip('*'):6s} {n['what']}: {n['measured']} (asked {n['asked']})"
+        f"{WORDS[n['met']]:6s} {n['what']}: {n['measured']} (asked {n['asked']})"
         + (f", {n['note']}" if n["note"] else "")
         for n in results["numbers"]
     )
@@ -163,7 +64,7 @@ def draw(results: dict, out_dir: Path) -> None:
 
 def page(results: dict, config: Any) -> str:
     """The text of ``report.md``."""
-    asked = [[n["what"], n["measured"], n["asked"], WORDS[n["met"]], n["note"]]
+    asked = [[n["what"], n["measured"], n["asked"], word(met=n["met"]), n["note"]]
              for n in results["numbers"]]  # fmt: skip
     flops, moved = results["peaks"]
     return "\n\n".join([
@@ -179,14 +80,16 @@ def page(results: dict, config: Any) -> str:
         "## Flow",
         f"The gradient flow of the mean square error to time {config.horizon:g}, solved by "
         "`gradient_flow` with its defaults but atol 1e-3; seconds of the second solve, which "
-        "compiles nothing.",
+        "compiles nothing. Memory: arguments, outputs and scratch of the program that solves it, "
+        "which does not grow with the time; the heads and their gradients count several times.",
         _flows(results["flows"]),
         "## Every network",
         f"Matrix-product peak measured in this run: {flops / 1e9:.4g} GFLOP/s, memory bandwidth "
         f"{moved / 1e9:.3g} GB/s. Fraction of the peak: operations of the matrix products, none "
         "counted twice, over seconds and peak. Fraction of the bandwidth: bytes of arguments and "
-        "outputs, which every gradient must move, over seconds and bandwidth. Difference: of the "
-        "gradient's squared norm from flax.linen's, relative.",
+        "outputs, which every gradient must move, over seconds and bandwidth. Difference: the "
+        "largest of an entry of the outputs or of the gradient from flax.linen's, over the "
+        "largest entry of its array.",
         _rows(results["rows"], flops, moved),
     ])  # fmt: skip
 
@@ -202,7 +105,8 @@ def _setting(config: Any) -> str:
         "it allocates besides arguments and outputs (`memory_analysis`): activations, and copies "
         "of the parameters; PyTorch does not say. Activation memory is what twice the samples add "
         "to the scratch. "
-        "Compilation is timed apart. Contenders are called in turns; the median is reported."
+        "Compilation is timed apart. Contenders are called in turns; the median is reported. From "
+        f"more than {config.all_up_to} heads on, flax.linen is the only other library."
     )
 
 
@@ -224,11 +128,13 @@ def _flows(found: list[dict]) -> str:
     lines = [
         [each["heads"], each["gradients"], each["gradients"] / each["horizon"],
          each["seconds"] / each["horizon"], each["processor_seconds"] / each["horizon"],
-         1e3 * each["seconds"] / each["gradients"]]
+         1e3 * each["seconds"] / each["gradients"], memory(each) / 2**20,
+         each["scratch_bytes"] / 2**20]
         for each in found
     ]  # fmt: skip
     header = ["heads", "gradients", "gradients per unit of time", "seconds per unit of time",
-              "processor seconds per unit of time", "ms per gradient"]  # fmt: skip
+              "processor seconds per unit of time", "ms per gradient", "memory MiB",
+              "of it scratch MiB"]  # fmt: skip
     return table(header, lines)
 
 

@@ -9,17 +9,14 @@ One trap: memory is what the compiled program says it allocates; PyTorch says no
 """
 
 import dataclasses
-import functools
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
-from benchmarks import attention_peers, width_costs, width_networks, width_report
-from benchmarks.attention_peers import LINEN, OURS, SPREAD, Contender, Shape
-from benchmarks.attention_report import COLORS
-from benchmarks.distance_timing import interleaved
+from benchmarks import attention_rows, width_costs, width_networks, width_numbers, width_report
+from benchmarks.attention_peers import LINEN, OURS, SPREAD
+from benchmarks.attention_problem import Shape, answer, products
+from benchmarks.attention_rows import COLORS
 from meanfield import checks, store
 from meanfield.command import Outcome
 
@@ -37,6 +34,8 @@ class Config:
     """Other libraries; flax.linen is among them."""
     heads: tuple[int, ...] = (4, 16, 64, 256, 512, 1024, 2048, 4096)
     """Heads of a layer, in growing order."""
+    all_up_to: int = 1024
+    """Heads beyond which flax.linen alone is held against this library: wide networks are slow."""
     depths: tuple[int, ...] = (1, 2, 4, 8)
     """Layers, in growing order."""
     tokens: tuple[int, ...] = (16, 32, 64, 128, 256)
@@ -51,11 +50,11 @@ class Config:
     """Dimension of a token."""
     batch: int = 8
     """Samples."""
-    rounds: int = 7
+    rounds: int = 5
     """Samples of each contender, taken in turns."""
     least_seconds: float = 0.05
     """Seconds that one sample fills, with as many calls as it takes."""
-    patience: float = 8.0
+    patience: float = 4.0
     """Seconds for all samples of one contender; a slow one gets fewer, at least two."""
     peak_size: int = 2048
     """Rows of the matrices whose product is taken for the peak."""
@@ -75,7 +74,7 @@ class Config:
     def __post_init__(self) -> None:
         """Refuses what no run could have."""
         for name in self.scans:
-            checks.choice("scan", name, width_report.SCANS)
+            checks.choice("scan", name, width_numbers.SCANS)
         if "heads" not in self.scans:
             raise ValueError(f"scans must hold heads, got {self.scans}")
         for name in self.libraries:
@@ -95,6 +94,7 @@ class Config:
                 f"asymptotic must leave at least three heads to fit, got {self.asymptotic} beside "
                 f"heads {self.heads}"
             )
+        checks.count("all_up_to", self.all_up_to)
         checks.count("rounds", self.rounds, least=2)
         checks.count("seeds", self.seeds, least=2)
         checks.positive("horizon", self.horizon)
@@ -116,62 +116,39 @@ PRESETS = {
 }  # fmt: skip
 
 
-class Row(NamedTuple):
-    """One contender on one network of a scan."""
-
-    scan: str
-    heads: int
-    depth: int
-    tokens: int
-    library: str
-    value: float
-    error: float
-    seconds: float
-    processor_seconds: float
-    quartiles: tuple[float, float]
-    samples: int
-    compile_seconds: float
-    scratch_bytes: float
-    argument_bytes: float
-    output_bytes: float
-    flops: float
-    left_out: str
-
-
 def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
     """Scans heads, depth and tokens, then flows, seeds and devices; draws and reports."""
     before = width_networks.peaks(config.peak_size)
-    rows: list[Row] = []
+    rows: list[dict] = []
     for scan, heads, depth, tokens in _networks(config):
-        before_it = [row for row in rows if (row.heads, row.depth, row.tokens)
-                     == (heads, depth, tokens)]  # fmt: skip
+        sizes = {"heads": heads, "depth": depth, "tokens": tokens}
+        before_it = [row for row in rows if sizes.items() <= row.items()]
         # One network is in every scan: what was measured of it once serves all of them.
-        found = [row._replace(scan=scan) for row in before_it] or _compared(
+        found = [row | {"scan": scan} for row in before_it] or _compared(
             scan, width_costs.shape(config, heads, tokens), depth, config
         )
         rows += found
         if progress and not before_it:
-            print("\n".join(width_report.line(row._asdict()) for row in found), flush=True)
+            print("\n".join(map(width_report.line, found)), flush=True)
     after = width_networks.peaks(config.peak_size)
-    plain_rows = [row._asdict() for row in rows]
     results: dict[str, Any] = {
         # The better of before and after: what the machine can do.
         "peaks": [max(pair) for pair in zip(before, after, strict=True)],
-        "rows": plain_rows,
-        "activations": width_costs.activations(config, plain_rows),
+        "rows": rows,
+        "activations": width_costs.activations(config, rows),
         "flows": width_costs.flows(config),
         "seeds": width_costs.seeds(config),
         "devices": width_costs.devices(config),
     }
-    results["fits"] = width_report.fits(
+    results["fits"] = width_numbers.fits(
         results["rows"], results["activations"], asymptotic=config.asymptotic
     )
-    results["numbers"] = width_report.numbers(results)
+    results["numbers"] = width_numbers.numbers(results)
     with store.replacing(out_dir / "results.json") as path:
         path.write_text(json.dumps(store.plain(results), indent=1) + "\n", encoding="utf-8")
     width_report.draw(results, out_dir)
     return Outcome(
-        arrays={name: np.array([getattr(row, name) for row in rows]) for name in Row._fields},
+        arrays=attention_rows.as_arrays(rows),
         report=width_report.page(results, config),
         summary=width_report.summary(results),
         data_checksums={},
@@ -189,28 +166,21 @@ def _networks(config: Config) -> list[tuple[str, int, int, int]]:
     return [(scan, *sizes) for scan in config.scans for sizes in scans[scan]]
 
 
-def _compared(scan: str, shape: Shape, depth: int, config: Config) -> list[Row]:
+def _compared(scan: str, shape: Shape, depth: int, config: Config) -> list[dict]:
     """The rows of one network, all contenders taken in turns."""
-    found = width_networks.contenders(shape, depth, config.libraries)
-    present = {name: it for name, it in found.items() if isinstance(it, Contender)}
-    values = {name: attention_peers.squared_norm(it.run()) for name, it in present.items()}
-    timings = interleaved(
-        {name: functools.partial(width_networks.finished, it) for name, it in present.items()},
+    libraries = config.libraries if shape.heads <= config.all_up_to else (LINEN,)
+    found = width_networks.contenders(shape, depth, libraries)
+    linen: Any = found[LINEN]
+    measured = attention_rows.measured(
+        found,
+        dict.fromkeys(found, answer(linen)),
         rounds=config.rounds,
         least_seconds=config.least_seconds,
         patience=config.patience,
     )
-    rows = []
-    for name, it in found.items():
-        numbers: list[Any] = [np.nan] * 4 + [(np.nan, np.nan), 0] + [np.nan] * 4
-        if isinstance(it, Contender):
-            error = abs(values[name] / values[LINEN] - 1)
-            timing, memory = timings[name], (it.scratch_bytes, it.argument_bytes, it.output_bytes)
-            low, high = np.quantile(timing.samples, [0.25, 0.75])
-            numbers = [values[name], error, timing.seconds, timing.processor_seconds,
-                       (float(low), float(high)), len(timing.samples), it.compile_seconds,
-                       *memory]  # fmt: skip
-        where = [scan, shape.heads, depth, shape.tokens, name]
-        flops = width_networks.products(shape, depth)
-        rows.append(Row(*[*where, *numbers, flops, it if isinstance(it, str) else ""]))
-    return rows
+    sizes = {"heads": shape.heads, "depth": depth, "tokens": shape.tokens}
+    flops = products(shape, depth)
+    return [
+        {"scan": scan, **sizes, "library": name, **numbers, "flops": flops}
+        for name, numbers in measured.items()
+    ]

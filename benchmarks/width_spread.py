@@ -24,8 +24,9 @@ import jax
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from benchmarks import attention_peers, width_networks
-from benchmarks.attention_peers import Contender, Shape
+from benchmarks import attention_problem, width_networks
+from benchmarks.attention_problem import Contender, Shape, risk_gradient
+from benchmarks.attention_rows import finished
 from benchmarks.distance_timing import interleaved
 from meanfield import devices, flow, replicas
 
@@ -62,14 +63,14 @@ def main(words: Sequence[str]) -> None:
     shape = Shape(*sizes)
     programs = _spread(shape, depth) if seeds == 1 else _seeds(shape, depth, seeds)
     timings = interleaved(
-        {name: functools.partial(width_networks.finished, it) for name, it in programs.items()},
+        {name: functools.partial(finished, it) for name, it in programs.items()},
         rounds=rounds,
         least_seconds=0.0 if seeds == 1 else 0.1,
         patience=math.inf,
     )
     said: dict[str, Any] = {"devices": jax.device_count()}
     if seeds == 1:
-        said["apart"] = _apart({name: it.run() for name, it in programs.items()})
+        said["apart"] = attention_problem.apart(programs["several"].run(), programs["one"].run())
     for name, timing in timings.items():
         said[name] = {"seconds": timing.seconds, "processor_seconds": timing.processor_seconds}
     print(json.dumps(said))
@@ -77,7 +78,7 @@ def main(words: Sequence[str]) -> None:
 
 def _spread(shape: Shape, depth: int) -> dict[str, Contender]:
     """The same gradient on one device and on all."""
-    given = attention_peers.problem(width_networks.SEED, shape, "float32", depth=depth)
+    given = attention_problem.problem(width_networks.SEED, shape, "float32", depth=depth)
     mesh = devices.mesh(data=2, heads=jax.device_count() // 2)
     along = PartitionSpec(None, "heads")
     alone = flow.empirical_risk(width_networks.network(shape, depth), given.tokens, given.targets)
@@ -86,9 +87,9 @@ def _spread(shape: Shape, depth: int) -> dict[str, Contender]:
         given.tokens, given.targets, mesh=mesh, partition=along,
     )  # fmt: skip
     return {
-        "one": attention_peers.compiled(attention_peers.risk_gradient, alone, given.heads),
-        "several": attention_peers.compiled(
-            attention_peers.risk_gradient, spread, devices.spread(given.heads, mesh, along)
+        "one": attention_problem.compiled(risk_gradient, alone, given.heads),
+        "several": attention_problem.compiled(
+            risk_gradient, spread, devices.spread(given.heads, mesh, along)
         ),
     }
 
@@ -96,14 +97,14 @@ def _spread(shape: Shape, depth: int) -> dict[str, Contender]:
 def _seeds(shape: Shape, depth: int, seeds: int) -> dict[str, Contender]:
     """Gradients of one network and of several, on one device and with samples spread over all."""
     drawn = [
-        attention_peers.problem(width_networks.SEED + seed, shape, "float32", depth=depth)
+        attention_problem.problem(width_networks.SEED + seed, shape, "float32", depth=depth)
         for seed in range(seeds)
     ]
     heads = {
         "one": drawn[0].heads,
         "several": jax.tree.map(lambda *leaves: np.stack(leaves), *(each.heads for each in drawn)),
     }
-    gradients = {"one": attention_peers.risk_gradient, "several": _gradients}
+    gradients = {"one": risk_gradient, "several": _gradients}
     mesh, found = devices.mesh(data=jax.device_count()), {}
     for place, over in (("alone", None), ("spread", mesh)):
         net = width_networks.network(shape, depth)
@@ -112,18 +113,12 @@ def _seeds(shape: Shape, depth: int, seeds: int) -> dict[str, Contender]:
             theta = heads[number]
             if over is not None:
                 theta = devices.spread(theta, over, PartitionSpec())
-            found[f"{number}, {place}"] = attention_peers.compiled(gradient, risk, theta)
+            found[f"{number}, {place}"] = attention_problem.compiled(gradient, risk, theta)
     return found
 
 
 def _gradients(risk: Any, heads: Any) -> Any:
-    return replicas.batched(functools.partial(attention_peers.risk_gradient, risk))(heads)
-
-
-def _apart(found: dict[str, Any]) -> float:
-    leaves = zip(*(jax.tree.leaves(found[name]) for name in ("several", "one")), strict=True)
-    pairs = ((np.asarray(a), np.asarray(b)) for a, b in leaves)
-    return max(float(np.max(np.abs(a - b)) / np.max(np.abs(b))) for a, b in pairs)
+    return replicas.batched(functools.partial(risk_gradient, risk))(heads)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,9 @@ have more to do than that, and no more than a core does fast:
 
     bytes of a turn = 4 times those of the largest weight, at least LEAST, at most the budget
 
+Where all weights together outgrow the budget, every turn fetches them from main memory and writes
+their gradients back; turns are then as few as the budget allows.
+
 One trap: arrays that no sample enters, such as weights, are there once whatever the chunk; they
 must not count among those that it makes.
 """
@@ -40,16 +43,17 @@ def budget() -> int:
     return BUDGET.get(jax.default_backend(), ELSEWHERE)
 
 
-def turn(weight: int, /) -> int:
+def turn(weight: int, weights: int, /) -> int:
     """Bytes that the largest array of one turn of a loop over samples may have.
 
     Args:
         weight: Bytes of the largest weight whose gradient the loop adds up.
+        weights: Bytes of all of them.
 
-    >>> turn(10**9) == budget()
+    >>> turn(10**9, 10**9) == turn(1, 10**9) == budget()
     True
     """
-    if jax.default_backend() not in BUDGET:
+    if jax.default_backend() not in BUDGET or weights > budget():
         return budget()
     return min(budget(), max(LEAST, 4 * weight))
 
@@ -101,6 +105,20 @@ def largest_arrays(function: Callable[..., Any], *arguments: PyTree) -> Largest:
     traced = jax.make_jaxpr(function)(*shapes)
     last = len(jax.tree.leaves(shapes[-1]))
     return _walk(traced.jaxpr, [False] * (len(traced.in_avals) - last) + [True] * last)
+
+
+def size(tree: PyTree, /) -> int:
+    """Bytes of all arrays of a tree.
+
+    Args:
+        tree: Arrays, or their shapes.
+
+    >>> size((jnp.ones(3), jnp.ones((2, 2))))
+    28
+    """
+    return sum(
+        math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in map(_shape, jax.tree.leaves(tree))
+    )
 
 
 def _shape(leaf: Any) -> jax.ShapeDtypeStruct:

@@ -27,13 +27,15 @@ def test_the_largest_arrays():
 
 
 def test_a_turn(monkeypatch):
-    """Closed form: four times the weight, within what a core handles fast; all elsewhere."""
+    """Closed form: four times the weight, within what a core does fast; else all there is."""
     least, most = working_set.LEAST, working_set.budget()
-    turns = [working_set.turn(weight) for weight in (0, least // 4, least, 2 * least, 10**9)]
+    turns = [working_set.turn(weight, most) for weight in (0, least // 4, least, 2 * least, most)]
     assert turns == [least, least, 4 * least, 8 * least, most]
+    assert working_set.turn(0, most + 1) == most
+    assert working_set.size({"a": np.ones(3), "b": 1.0}) == 8 * 4
     assert working_set.fitting(100, least, room=4 * least) == 4
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert working_set.turn(0) == working_set.budget()
+    assert working_set.turn(0, 0) == working_set.budget()
 
 
 def test_what_fits(monkeypatch):

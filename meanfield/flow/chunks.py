@@ -3,8 +3,8 @@ r"""Sums over samples, and their gradients, a chunk of samples at a time.
     S(theta) = sum_c total(theta; chunk c),      grad S = sum_c grad total(theta; chunk c)
 
 One trap: reverse-mode differentiation of a loop keeps what every turn of it computed. Here each
-chunk's gradient is taken in its turn and added up, so memory is that of one chunk; the forward-mode
-derivative costs a whole gradient.
+chunk's gradient is taken in its turn and added up, in float32 at least, so memory is that of one
+chunk; the forward-mode derivative costs a whole gradient.
 """
 
 from collections.abc import Callable
@@ -54,12 +54,21 @@ def _over_chunks(function: Callable, chunk: int, data: PyTree, theta: PyTree) ->
         lambda leaf: leaf[: chunks * chunk].reshape(chunks, chunk, *leaf.shape[1:]), data
     )
 
-    def add(total: Any, part: PyTree) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, total, function(theta, *part)), None
+    def wide(part: PyTree) -> Any:
+        # Many sums of numbers with few digits keep none.
+        return jax.tree.map(_widened, function(theta, *part))
 
-    shapes = jax.eval_shape(function, theta, *jax.tree.map(lambda leaf: leaf[0], whole))
-    summed = jax.lax.scan(add, devices.zeros(shapes), whole)[0]
-    if not rest:
-        return summed
-    tail = jax.tree.map(lambda leaf: leaf[chunks * chunk :], data)
-    return jax.tree.map(jnp.add, summed, function(theta, *tail))
+    def add(total: Any, part: PyTree) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, wide(part)), None
+
+    one = jax.tree.map(lambda leaf: leaf[0], whole)
+    summed = jax.lax.scan(add, devices.zeros(jax.eval_shape(wide, one)), whole)[0]
+    if rest:
+        tail = jax.tree.map(lambda leaf: leaf[chunks * chunk :], data)
+        summed = jax.tree.map(jnp.add, summed, wide(tail))
+    shapes = jax.eval_shape(function, theta, *one)
+    return jax.tree.map(lambda leaf, shape: leaf.astype(shape.dtype), summed, shapes)
+
+
+def _widened(leaf: Any) -> Any:
+    return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))

@@ -30,7 +30,7 @@ from meanfield.checks import choice, count, finite, non_negative
 from meanfield.flow.chunks import chunked_sum
 from meanfield.notation import Risk, Scalar
 from meanfield.tree import broadcast_prefix, leading_axis, squared_norm
-from meanfield.working_set import fitting, largest_arrays, turn
+from meanfield.working_set import fitting, largest_arrays, size, turn
 
 Loss = Callable[[Any, Any], Scalar]
 
@@ -194,7 +194,8 @@ class _MeanLoss:
         if chunk is None:
             one = jax.eval_shape(lambda x: jax.tree.map(lambda leaf: leaf[0], x), data[0])
             largest = largest_arrays(self.apply, theta, one)
-            chunk = fitting(samples, largest.made, room=turn(largest.weight))
+            room = turn(largest.weight, size(theta))
+            chunk = fitting(samples, largest.made, room=room)
 
         def total(theta: PyTree, inputs: PyTree, targets: PyTree) -> Scalar:
             outputs = jax.vmap(self.apply, in_axes=(None, 0))(theta, inputs)

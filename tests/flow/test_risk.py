@@ -8,7 +8,7 @@ import pytest
 from helpers import round_off
 from oracles import cross_entropy_loop
 
-from meanfield import flow
+from meanfield import flow, nn
 
 SAMPLES, DIM, CLASSES = 7, 3, 4
 RNG = np.random.default_rng(0)
@@ -106,6 +106,20 @@ def test_memory_is_set_by_the_chunk():
     assert scratch(256, 8) == scratch(128, 8) < scratch(128, None) < scratch(256, None)
 
 
+def test_wide_networks_add_up_no_gradients():
+    """Equality: where heads outgrow fast memory, scratch is that of all samples at once."""
+    block, tokens = nn.attention(dim=64, head_dim=16), jnp.zeros((8, 64, 64))
+    network = nn.network((block,), depth=1)
+    heads = jax.eval_shape(lambda: network.init(jax.random.key(0), width=128))
+
+    def scratch(chunk):
+        risk = flow.empirical_risk(network.apply, tokens, tokens, chunk=chunk)
+        gradient = jax.jit(jax.grad(lambda theta, risk: risk(theta)))
+        return gradient.lower(heads, risk).compile().memory_analysis().temp_size_in_bytes
+
+    assert scratch(None) == scratch(len(tokens)) < scratch(2)
+
+
 @pytest.mark.parametrize("chunk", [None, 3])
 def test_single_precision(chunk):
     """Invariance: float32 parameters and data give float32 value and gradient, decay included."""
@@ -119,6 +133,16 @@ def test_single_precision(chunk):
     np.testing.assert_allclose(value, exact, rtol=round_off(np.float32))
     energy = flow.energy(risk, lambda theta: 1.0, weight_decay=0.1)
     assert energy(theta).dtype == np.float32
+
+
+def test_sixteen_bits_are_summed_in_more():
+    """Independent formula: a gradient of 512 samples, one by one, to the digits of its type."""
+    inputs = jnp.asarray(RNG.uniform(1.0, 2.0, size=512), jnp.bfloat16)
+    risk = flow.empirical_risk(lambda theta, x: theta * x, inputs, jnp.zeros_like(inputs), chunk=1)
+    found = jax.grad(risk)(jnp.ones((), jnp.bfloat16))
+    assert found.dtype == jnp.bfloat16
+    expected = np.mean(np.asarray(inputs, float) ** 2)
+    np.testing.assert_allclose(float(found), expected, rtol=2 * float(jnp.finfo("bfloat16").eps))
 
 
 @pytest.mark.parametrize("chunk", [None, 3])
