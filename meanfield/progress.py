@@ -41,8 +41,8 @@ class Lines:
         self.began = clock()
         self.due = self.began + FIRST
 
-    def update(self, share: float, /) -> None:
-        """Writes a line, if one is due."""
+    def update(self, share: float, said: str = "", /) -> None:
+        """Writes a line, if one is due, with what else is to be said."""
         now = self.clock()
         self.share = min(max(float(share), 0.0), 1.0)
         if self.origin is None:
@@ -50,7 +50,9 @@ class Lines:
         # What is done is said by the last line.
         if now >= self.due and self.share < 1:
             self.due = now + EVERY
-            self._write(f"{self._percent()}, {self._elapsed(now)}{self._to_go(now)}")
+            self._write(
+                f"{self._percent()}, {self._elapsed(now)}{self._to_go(now)}{said and f', {said}'}"
+            )
 
     def close(self) -> None:
         """Writes the last line."""
@@ -89,11 +91,12 @@ class Bar:
             total=100,
             desc=f"{label} " if label else None,
             file=stream,
-            bar_format="{desc}{percentage:3.0f}% |{bar:30}| {elapsed}<{remaining}",
+            bar_format="{desc}{percentage:3.0f}% |{bar:30}| {elapsed}<{remaining}{postfix}",
         )
 
-    def update(self, share: float, /) -> None:
-        """Draws the bar."""
+    def update(self, share: float, said: str = "", /) -> None:
+        """Draws the bar, with what else is to be said."""
+        self.bar.set_postfix_str(said, refresh=False)
         self.bar.n = round(100 * float(share), 1)
         if not self.begun:
             self.begun, self.bar.initial = True, self.bar.n
@@ -123,8 +126,8 @@ def shown(
 
 
 @contextlib.contextmanager
-def bar(label: str | None, /) -> Iterator[Callable[[Any], None]]:
-    """Progress of a block: a function that takes the share done.
+def bar(label: str | None, /) -> Iterator[Callable[..., None]]:
+    """Progress of a block: a function that takes the share done, and what else is to be said.
 
     Args:
         label: What is done; None for nothing to be shown.
@@ -136,13 +139,13 @@ def bar(label: str | None, /) -> Iterator[Callable[[Any], None]]:
     ...     drawn(0.5)
     """
     if label is None:
-        yield lambda share: None
+        yield lambda share, said="": None
         return
     lock, here = threading.Lock(), shown(label)
 
-    def update(share: Any) -> None:
+    def update(share: Any, said: str = "") -> None:
         with lock:
-            here.update(float(share))
+            here.update(float(share), said)
 
     try:
         yield update

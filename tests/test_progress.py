@@ -56,6 +56,18 @@ def test_the_time_to_go_from_a_checkpoint():
     ]
 
 
+def test_what_else_is_said():
+    """Closed form: at the end of a line in a log, and of a bar on a terminal."""
+    lines = progress.Lines("training", io.StringIO(), Clock())
+    lines.clock.now = 102.0
+    lines.update(0.5, "loss 2")
+    assert lines.stream.getvalue() == "training: 50 %, 00:02 so far, loss 2\n"
+    terminal = progress.Bar("training", Terminal())
+    terminal.update(0.5, "loss 2")
+    terminal.close()
+    assert ", loss 2" in terminal.bar.fp.getvalue()
+
+
 def test_a_terminal_gets_a_bar():
     """Closed form: drawn again in place, with the label, up to the end."""
     stream = Terminal()

@@ -158,7 +158,7 @@ def train(
     rows = rows or [measure(carry[0])]
     saves, seeds = set(save_steps(config).tolist()), np.arange(1, config.seeds + 1)
     saved, risks = time.monotonic(), rows[-1]["loss"]
-    with pace(label, total=config.steps, done=done) as paced:
+    with pace(label, total=config.steps) as paced:
         for number, batch in _ahead(batches(config, images, seeds, done)):
             places = jnp.asarray(seeds), jnp.full(len(seeds), number)
             before = risks
@@ -191,7 +191,7 @@ def _programs(config: Any, built: nn.Model, scaling: str) -> tuple[Callable, Cal
 
     def measure(theta: Any, x: Any, y: Any) -> dict[str, Any]:
         largest = working_set.largest_arrays(built.apply, theta, x[0])
-        room = working_set.turn(largest.weight)
+        room = working_set.turn(largest.weight, working_set.size(theta))
         at_once = config.chunk or working_set.fitting(len(x), largest.made, room=room)
         logits = jax.lax.map(lambda image: built.apply(theta, image), x, batch_size=at_once)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
