@@ -184,8 +184,8 @@ def _grid(
                 found = jax.device_get(flows(wide))
                 if not np.all(np.isfinite(found.risk)):
                     raise ValueError(
-                        f"training must stay finite, but {name}, {depth} layers of {width} heads "
-                        "did not; raise steps, or lower horizon or gain"
+                        f"training must stay finite, but {name}, depth {depth}, width {width} did "
+                        "not; raise steps, or lower horizon or gain"
                     )
                 return found
 

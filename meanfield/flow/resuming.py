@@ -123,13 +123,18 @@ def resumed(problem, times, first, tolerances, *, solver, max_steps, checkpoints
         checkpoints.save(_arrays(journey, known_by))
 
     span = float(times[0]), float(times[-1])
+
+    def share(journey):
+        return (float(journey.carry.time) - span[0]) / (span[1] - span[0])
+
     with bars.bar(progress) as drawn:
+        drawn(share(journey))
         if known is None:
             # Before hours are computed it is known whether they can be saved.
             save(journey)
         for stage in _journeys(journey, advance, save, checkpoints, max_steps):
             journey = stage
-            drawn((float(journey.carry.time) - span[0]) / (span[1] - span[0]))
+            drawn(share(journey))
     return _solution(journey, times), journey.rows[0]
 
 

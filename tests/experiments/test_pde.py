@@ -1,6 +1,7 @@
 """The equation on a grid against particles, at the size of the suite."""
 
 import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from PIL import Image
 from experiments import _cli
 from experiments.global_convergence import pde, pde_errors, pde_facts, verdicts
 from experiments.global_convergence import scalar_transformer as scalar
-from meanfield import flow, measure, nn, store
+from meanfield import flow, kept, measure, nn, store
 
 TINY = pde.PRESETS["tiny"]
 GIVEN = scalar.data(5, samples=4, tokens=3, weight_decay=0.1)
@@ -69,6 +70,19 @@ def test_the_report_says_what_was_measured(finished):
     word = {True: "agrees", False: "does not agree", None: "cannot tell"}
     agrees, because = pde_facts.verdict(found)
     assert f"This run **{word[agrees]}**: {because}" in text
+
+
+def test_particles_that_diverge_end_the_run(monkeypatch):
+    """House rule: when and why is said, for there is nothing to compare beyond that time."""
+    grid = measure.uniform_grid([-3.0, -3.0], [3.0, 3.0], [8, 8])
+    density = jnp.full((1, 2, 8, 8), 1 / 36)
+    solved = grid, types.SimpleNamespace(density=density, times=np.array([0.0, 1.0]))
+    ended = types.SimpleNamespace(
+        result="diverged", message="stopped at time 0.3 of 1.5: it blew up"
+    )
+    monkeypatch.setattr(pde.flow, "gradient_flow", lambda *args, **options: ended)
+    with pytest.raises(ValueError, match="must reach the horizon: stopped at time 0.3 of 1.5: it"):
+        pde._particles(TINY, GIVEN, solved, kept.NOTHING, progress=False)
 
 
 def test_scalar_network_against_the_library():
