@@ -1,5 +1,6 @@
 import ast
 import importlib.util
+import inspect
 import os
 import re
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 
 import benchmarks.__main__ as benchmarks
 from experiments import _cli, _report
-from meanfield import flags
+from meanfield import flags, running
 
 ROOT = Path(_cli.__file__).parents[1]
 
@@ -74,6 +75,14 @@ def test_every_program_has_its_face(module):
     for name in ("SUMMARY", "Config", "PRESETS", "run"):
         assert f"'{name}'" in names
     assert {"tiny", "default"} <= set(importlib.import_module(module).PRESETS)
+
+
+@pytest.mark.parametrize("module", _cli.EXPERIMENTS.values())
+def test_every_experiment_draws_from_its_record_and_goes_on(module):
+    """House rule: figures from arrays and choices alone, and a run that keeps what it has."""
+    program = importlib.import_module(module)
+    assert list(inspect.signature(program.draw).parameters) == ["arrays", "config", "out_dir"]
+    assert running.takes(program, "kept")
 
 
 def test_a_refused_run_leaves_no_directory(tmp_path, monkeypatch, capsys):

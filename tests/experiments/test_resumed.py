@@ -11,17 +11,17 @@ from helpers import examples
 
 from experiments import _cli
 from experiments.attention_kernels import training_journal
-from meanfield import kept
+from meanfield import kept, running
 from meanfield.store import records
 
 CHEAP = ("linear_rate", "query_only")
-DEAR = ("depth_limit", "landscape", "pathfinder", "pde", "text", "weight_decay", "width_limit")
+DEAR = tuple(name for name in _cli.EXPERIMENTS if name not in CHEAP)
 
 
 def record(name, folder, out):
     """The bytes of the record of a tiny run that keeps what it has in a folder."""
     program = importlib.import_module(_cli.EXPERIMENTS[name])
-    data = {"data": None} if name in ("landscape", "pathfinder", "text") else {}
+    data = {"data": None} if running.takes(program, "data") else {}
     out.mkdir()
     found = program.run(
         program.PRESETS["tiny"], out_dir=out, progress=False, kept=kept.Kept(folder), **data
