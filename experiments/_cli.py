@@ -19,6 +19,7 @@ EXPERIMENTS = {
     "pde": "experiments.global_convergence.pde",
     "query_only": "experiments.attention_kernels.query_only",
     "text": "experiments.attention_kernels.text",
+    "vit_depth": "experiments.global_convergence.vit_depth",
     "vit_heads": "experiments.global_convergence.vit_heads",
     "weight_decay": "experiments.global_convergence.weight_decay",
     "width_limit": "experiments.global_convergence.width_limit",

@@ -1,4 +1,4 @@
-"""Figures and report of ``vit_heads``, from its record and the facts fitted to it.
+"""Report of ``vit_heads`` and the figures of the law of the heads, from record and facts.
 
 One trap: nothing is decided here; what a sentence says comes from ``vit_heads_facts``.
 """
@@ -9,44 +9,35 @@ from typing import Any
 import numpy as np
 
 from experiments import _report
-from experiments.global_convergence import head_law
-from experiments.global_convergence.vit_heads_facts import Facts, interval, verdict
+from experiments.global_convergence import head_law, vit_report
+from experiments.global_convergence.vit_facts import NAMES
+from experiments.global_convergence.vit_figures import BANDS, time_label
+from experiments.global_convergence.vit_heads_facts import LAW, Facts, HeadLaw, interval, verdict
 from meanfield import plots
 
 CLAIM = (
     "More heads reach a lower training loss and a higher training accuracy (Gao et al. 2024, "
     "Fig. 1: ViT on CIFAR-10, 6 layers, 4 to 40 heads)."
 )
-BANDS = "Lines: mean over seeds; bands: least to greatest."
 
 
-def draw(arrays: dict[str, Any], facts: Facts, config: Any, out_dir: Path) -> None:
-    """Writes the three figures."""
-    time = "mean-field time τ" if config.scaling == "mean_field" else "time τ of the flow"
-    _draw_training(arrays, time, out_dir / "training.png")
-    _draw_distance(arrays, facts, time, out_dir / "distance.png")
+def draw_law(arrays: dict[str, Any], facts: HeadLaw, config: Any, out_dir: Path) -> None:
+    """Draws how the law of the heads depends on their number, and the heads themselves.
+
+    Args:
+        arrays: The record.
+        facts: What is fitted to it.
+        config: The configuration.
+        out_dir: Where the two figures go.
+    """
+    _draw_distance(arrays, facts, time_label(config), out_dir / "distance.png")
     _draw_clouds(arrays, out_dir / "clouds.png")
 
 
-def _draw_training(arrays: dict[str, Any], time: str, path: Path) -> None:
-    figure, (loss, accuracy) = plots.panels(columns=2, width=4.6, height=3.4)
-    colors = plots.sequential_colors(len(arrays["heads"]))
-    for index, (width, color) in enumerate(zip(arrays["heads"], colors, strict=True)):
-        label = f"{width}"
-        plots.draw_curves(loss, arrays["times"], arrays["loss"][index], label=label, color=color)
-        plots.draw_curves(
-            accuracy, arrays["times"], 100 * arrays["accuracy"][index], label=label, color=color
-        )
-    loss.set(xlabel=time, ylabel="training loss", yscale="log")
-    accuracy.set(xlabel=time, ylabel="training accuracy (%)")
-    plots.draw_legend(accuracy, title="heads")
-    plots.save_figure(figure, path)
-
-
-def _draw_distance(arrays: dict[str, Any], facts: Facts, time: str, path: Path) -> None:
+def _draw_distance(arrays: dict[str, Any], facts: HeadLaw, time: str, path: Path) -> None:
     figure, axes = plots.panels(columns=3, width=4.3, height=3.4)
     over_time, over_width, paths = axes
-    heads, distance = arrays["heads"], arrays["distance"]
+    heads, distance = arrays["heads"], arrays[LAW]["distance"]
     colors = plots.sequential_colors(len(heads))
     for index, (width, color) in enumerate(zip(heads, colors, strict=True)):
         plots.draw_curves(
@@ -55,11 +46,11 @@ def _draw_distance(arrays: dict[str, Any], facts: Facts, time: str, path: Path) 
     over_time.set(xlabel=time, ylabel=f"law: sliced $W_2$ to {heads[-1]} other heads")
     over_time.set_ylim(bottom=0)
     plots.draw_legend(over_time, title="heads")
-    at_end = f"at τ = {arrays['head_times'][facts.last_heads]:.3g}"
+    at_end = f"at τ = {arrays['head_times'][facts.last]:.3g}"
     plots.draw_rate(
         over_width,
         head_law.effective_width(heads),
-        distance[:, :, facts.last_heads].T,
+        distance[:, :, facts.last].T,
         facts.distance,
         expected=facts.draws.slope,
         because="i.i.d. at τ = 0",
@@ -68,7 +59,7 @@ def _draw_distance(arrays: dict[str, Any], facts: Facts, time: str, path: Path) 
     over_width.set(ylabel=f"law: sliced $W_2$ {at_end}")
     plots.draw_legend(over_width, beside=False)
     if facts.gap is not None:
-        gap = arrays["gap"][:, :, facts.last_heads].T
+        gap = arrays[LAW]["gap"][:, :, facts.last].T
         plots.draw_rate(paths, head_law.nested_width(heads), gap, facts.gap, expected=-0.5)
         plots.draw_legend(paths, beside=False)
     paths.set(xlabel=f"nested width m·{heads[-1]}/({heads[-1]}−m)")
@@ -77,7 +68,7 @@ def _draw_distance(arrays: dict[str, Any], facts: Facts, time: str, path: Path) 
 
 
 def _draw_clouds(arrays: dict[str, Any], path: Path) -> None:
-    clouds, times = arrays["clouds"], arrays["head_times"]
+    clouds, times = arrays[LAW]["clouds"], arrays["head_times"]
     reached = min(len(cloud) for cloud in clouds.values())
     evenly = np.linspace(times[0], times[reached - 1], 4)
     shown = np.unique(np.abs(times[:reached, None] - evenly).argmin(axis=0))
@@ -86,11 +77,13 @@ def _draw_clouds(arrays: dict[str, Any], path: Path) -> None:
     )
     view = np.concatenate([cloud[shown].reshape(-1, 2) for cloud in clouds.values()])
     colors = plots.sequential_colors(len(clouds))
-    for row, ((width, cloud), color) in enumerate(zip(clouds.items(), colors, strict=True)):
+    # A record that was read back has its widths in the order of their names.
+    widths = sorted(clouds, key=int)
+    for row, (width, color) in enumerate(zip(widths, colors, strict=True)):
         panels = axes[row * len(shown) : (row + 1) * len(shown)]
         plots.draw_clouds(
             panels,
-            [cloud[index] for index in shown],
+            [clouds[width][index] for index in shown],
             titles=[f"τ = {times[index]:.3g}" if row == 0 else "" for index in shown],
             color=color,
             view=view,
@@ -101,50 +94,17 @@ def _draw_clouds(arrays: dict[str, Any], path: Path) -> None:
     plots.save_figure(figure, path)
 
 
-def _table(arrays: dict[str, Any], facts: Facts) -> str:
-    header = [
-        "heads", "training loss", "training accuracy (%)", "test accuracy (%)", "sliced W₂",
-        "energy balance off by (%)", "gradients", "of them for the radius",
-    ]  # fmt: skip
-    rows = []
-    for index, width in enumerate(arrays["heads"]):
-        row = {name: arrays[name][index, :, facts.last] for name in _CURVES}
-        rows.append(
-            [
-                int(width),
-                _spread(row["loss"]),
-                100 * float(row["accuracy"].mean()),
-                100 * float(row["test_accuracy"].mean()),
-                _spread(arrays["distance"][index, :, facts.last_heads]),
-                100 * float(arrays["balance"][index].max()),
-                int(arrays["gradients"][index].mean()),
-                int(arrays["products"][index].mean()),
-            ]
-        )
-    return _report.table(header, rows)
+def _claims(facts: dict[str, Facts], config: Any) -> list[str]:
+    said = []
+    for law, found in facts.items():
+        agrees, because = verdict(found, at_end=config.training != "flow")
+        says = f"{NAMES[law].capitalize()} parametrisation: {CLAIM[0].lower()}{CLAIM[1:]}"
+        says = says if len(facts) > 1 else CLAIM
+        said.append(_report.claim(says, agrees=agrees, because=because))
+    return said
 
 
-_CURVES = ("loss", "accuracy", "test_accuracy")
-
-
-def _spread(values: np.ndarray) -> str:
-    return f"{values.mean():.3g} ({values.min():.3g}–{values.max():.3g})"
-
-
-def _setting(config: Any, images: Any) -> str:
-    used = min(config.images, len(images.x_train))
-    return (
-        f"Data: {images.name}; a random subset of {used} training images, standardised in each "
-        f"channel, in {config.patch} × {config.patch} patches. {config.depth} layers, head "
-        f"dimension {config.head_dim} for every number of heads, {config.scaling} scaling, "
-        f"{config.kernel} kernel, weight decay {config.weight_decay:g}, {config.seeds} seeds that "
-        "redraw the particles and share embedding and readout. The paper does not publish its "
-        "patch size, dimensions, optimiser, epochs or decay: these are ours, and training here is "
-        "the flow, not minibatch steps."
-    )
-
-
-def _law(facts: Facts) -> str:
+def _law(facts: HeadLaw) -> str:
     change = (
         "*Law.* Networks of different seeds are independent. At τ = 0, where heads are i.i.d. by "
         "construction, their sliced W₂ distance falls with the effective width at slope "
@@ -163,66 +123,95 @@ def _law(facts: Facts) -> str:
     )
 
 
-def _trust(arrays: dict[str, Any], facts: Facts, config: Any, notes: list[str]) -> str:
-    worst = 100 * float(np.nanmax(arrays["balance"]))
-    warned = (
-        "\n".join(f"- {note}" for note in notes) if notes else "No run had anything to warn of."
-    )
+def _law_sections(arrays: dict[str, Any], facts: dict[str, Facts], config: Any) -> list[str]:
+    if LAW not in facts or (law := facts[LAW].heads) is None:
+        return []
+    return [
+        "## The law of the heads",
+        _law(law),
+        _report.figure(
+            "distance.png",
+            "Left and middle: distance of the head law to that of the widest networks of other "
+            "seeds, over time and against width. Right: how far coupled paths part. " + BANDS,
+        ),
+        _report.figure(
+            "clouds.png",
+            f"Heads of layer {config.depth // 2 + 1}, all seeds: how sharply each can attend "
+            "against how much it writes.",
+        ),
+    ]
+
+
+def _trust(arrays: dict[str, Any], facts: dict[str, Facts], config: Any, notes: list[str]) -> str:
+    finer = []
+    for law, found in facts.items():
+        name = f" in {NAMES[law]} scaling" if len(facts) > 1 else ""
+        last = arrays[law]["loss"][0, :, found.curves.last]
+        finer.append(
+            f"its last training loss{name} changed by {100 * (found.solver or 0.0):.2g} %, while "
+            f"seeds differ by {100 * float((last.max() - last.min()) / last.mean()):.2g} %"
+        )
     return (
-        "The flow dissipates the energy that it loses; the two differ by at most "
-        f"{worst:.2g} % of the loss in energy. A run off by more than "
-        f"{100 * config.balance_bound:g} % is named below. The balance is necessary, not "
-        "sufficient; so the narrowest network was run once more at a tenth of the tolerance: its "
-        f"last training loss changed by {100 * facts.solver:.2g} %, while seeds differ by "
-        f"{100 * _relative_spread(arrays, facts):.2g} %.\n\n{warned}"
+        f"{vit_report.balance(arrays, config)}; so the narrowest network was run once more at a "
+        f"tenth of the tolerance: {'; '.join(finer)}.\n\n{vit_report.listed(notes)}"
     )
 
 
-def _relative_spread(arrays: dict[str, Any], facts: Facts) -> float:
-    last = arrays["loss"][0, :, facts.last]
-    return float((last.max() - last.min()) / last.mean())
-
-
-def report(arrays: dict[str, Any], facts: Facts, config: Any, images: Any, notes: list[str]) -> str:
+def report(
+    arrays: dict[str, Any], facts: dict[str, Facts], config: Any, images: Any, *,
+    notes: list[str], paces: dict[str, list[float]],
+) -> str:  # fmt: skip
     """The page report.md."""
-    agrees, because = verdict(facts, completed=bool(arrays["completed"].all()))
-    return _report.page(
-        "ViT training as a gradient flow, against the number of heads",
-        [
-            _setting(config, images),
-            "## The claim, qualitatively, on these images and under the flow",
-            _report.claim(CLAIM, agrees=agrees, because=because),
-            _report.figure("training.png", f"Training loss and accuracy over time. {BANDS}"),
-            f"## At τ = {arrays['times'][facts.last]:g}",
-            _table(arrays, facts),
-            "Loss and distance: mean (least–greatest over seeds). Balance: the worst seed.",
-            "## The law of the heads",
-            _law(facts),
-            _report.figure(
-                "distance.png",
-                "Left and middle: distance of the head law to that of the widest networks of other "
-                "seeds, over time and against width. Right: how far coupled paths part. " + BANDS,
-            ),
-            _report.figure(
-                "clouds.png",
-                f"Heads of layer {config.depth // 2 + 1}, all seeds: how sharply each can attend "
-                "against how much it writes.",
-            ),
-            "## Is this the gradient flow?",
-            _trust(arrays, facts, config, notes),
-        ],
+    flows = config.training == "flow"
+    curves = {law: found.curves for law, found in facts.items()}
+    sizes = f"{config.depth} layers"
+    distances = {}
+    if LAW in facts and (law := facts[LAW].heads) is not None:
+        each = arrays[LAW]["distance"][:, :, law.last]
+        distances = {LAW: {"sliced W₂": [vit_report.spread(row) for row in each]}}
+    table = vit_report.ends(
+        config, arrays, curves, arrays["heads"], title="heads", paces=paces, further=distances
     )
+    reached = (
+        _report.figure("ends.png", f"What networks reach against their heads. {BANDS}")
+        if not flows or len(facts) > 1
+        else ""
+    )
+    way = "under the flow" if flows else f"under {vit_report.WAYS[config.training]}"
+    last = arrays["times"][max(found.last for found in curves.values())]
+    sections = [
+        vit_report.setting(config, images, sizes),
+        f"## The claim, qualitatively, on these images and {way}",
+        *_claims(facts, config),
+        _report.figure("training.png", f"Losses and accuracies over time. {BANDS}"),
+        f"## At τ = {last:g}" if flows else f"## After {last:g} epochs",
+        table,
+        vit_report.legend(config, distances=bool(distances)),
+        reached,
+        *_law_sections(arrays, facts, config),
+    ]
+    if flows:
+        sections += ["## Is this the gradient flow?", _trust(arrays, facts, config, notes)]
+    title = "ViT training as a gradient flow" if flows else "ViT training on minibatches"
+    return _report.page(f"{title}, against the number of heads", [s for s in sections if s])
 
 
-def summary(arrays: dict[str, Any], facts: Facts) -> str:
+def summary(arrays: dict[str, Any], facts: dict[str, Facts], config: Any) -> str:
     """A few lines for the terminal."""
-    agrees, because = verdict(facts, completed=bool(arrays["completed"].all()))
-    word = {True: "agrees with", False: "does not agree with", None: "cannot tell about"}[agrees]
-    accuracy = 100 * arrays["accuracy"][-1, :, facts.last].mean()
-    gap = "" if facts.gap is None else f"; gap of coupled paths: slope {interval(facts.gap)}"
-    return (
-        f"{arrays['heads'][-1]} heads reach {accuracy:.1f} % training accuracy. "
-        f"This run {word} the paper's claim: {because}\n"
-        f"Head-law distance against effective width: slope {interval(facts.distance)}{gap}.\n"
-        f"Energy balance off by at most {100 * float(np.nanmax(arrays['balance'])):.2g} %."
-    )
+    lines = []
+    for law, found in facts.items():
+        agrees, because = verdict(found, at_end=config.training != "flow")
+        accuracy = 100 * arrays[law]["accuracy"][-1, :, found.curves.last].mean()
+        name = f"{NAMES[law].capitalize()} parametrisation: " if len(facts) > 1 else ""
+        lines.append(
+            f"{name}{arrays['heads'][-1]} heads reach {accuracy:.1f} % training accuracy. "
+            f"This run {vit_report.WORDS[agrees]} the paper's claim: {because}"
+        )
+    if LAW in facts and (heads := facts[LAW].heads) is not None:
+        gap = "" if heads.gap is None else f"; gap of coupled paths: slope {interval(heads.gap)}"
+        slope = interval(heads.distance)
+        lines.append(f"Head-law distance against effective width: slope {slope}{gap}.")
+    if config.training == "flow":
+        worst = vit_report.worst_balance(arrays, config)
+        lines.append(f"Energy balance off by at most {worst:.2g} %.")
+    return "\n".join(lines)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from experiments import _cli
-from experiments.global_convergence import head_law, vit_heads, vit_heads_facts
-from meanfield import measure, rates, store
+from experiments.global_convergence import head_law, vit_facts, vit_heads, vit_heads_facts
+from meanfield import measure, past, rates, store
 
 TINY = vit_heads.PRESETS["tiny"]
 
@@ -30,15 +30,16 @@ def test_a_run_leaves_its_record_and_figures(finished):
         "record.npz", "manifest.json", "report.md", "training.png", "distance.png", "clouds.png",
     }  # fmt: skip
     shape = (len(TINY.heads), TINY.seeds, TINY.saves)
+    found = run.arrays["mean_field"]
     for name in ("loss", "accuracy", "test_accuracy"):
-        assert run.arrays[name].shape == shape
-        assert np.all(np.isfinite(run.arrays[name]))
-    assert np.all(np.diff(run.arrays["loss"], axis=-1) < 0)
+        assert found[name].shape == shape
+        assert np.all(np.isfinite(found[name]))
+    assert np.all(np.diff(found["loss"], axis=-1) < 0)
     kept = len(run.arrays["head_times"])
-    assert run.arrays["gap"].shape == (len(TINY.heads) - 1, TINY.seeds, kept)
-    assert np.all(run.arrays["gap"][:, :, 1:] > 0)
-    assert np.all((run.arrays["accuracy"] >= 0) & (run.arrays["accuracy"] <= 1))
-    assert np.all(run.arrays["gradients"] > TINY.saves)
+    assert found["gap"].shape == (len(TINY.heads) - 1, TINY.seeds, kept)
+    assert np.all(found["gap"][:, :, 1:] > 0)
+    assert np.all((found["accuracy"] >= 0) & (found["accuracy"] <= 1))
+    assert np.all(found["gradients"] > TINY.saves)
     assert run.manifest["config"]["kappa"] == 2.0
 
 
@@ -47,30 +48,69 @@ def test_the_report_says_what_was_measured(finished):
     out, run = finished
     text = (out / "report.md").read_text(encoding="utf-8")
     width = head_law.effective_width(run.arrays["heads"])
-    fit = rates.log_log_slope(width, run.arrays["distance"][:, :, -1].T)
+    found = run.arrays["mean_field"]
+    fit = rates.log_log_slope(width, found["distance"][:, :, -1].T)
     assert f"{fit.slope:.2f} (95 % interval [{fit.low:.2f}, {fit.high:.2f}])" in text
-    gap = rates.log_log_slope(
-        head_law.nested_width(run.arrays["heads"]), run.arrays["gap"][:, :, -1].T
-    )
+    gap = rates.log_log_slope(head_law.nested_width(run.arrays["heads"]), found["gap"][:, :, -1].T)
     assert f"{gap.slope:.2f} (95 % interval [{gap.low:.2f}, {gap.high:.2f}])" in text
     assert "Gao et al. 2024" in text
     assert "scikit-learn digits" in text
 
 
+def redrawn(module, out, run, folder):
+    """Whether the figures, drawn from the record alone, are those of the run."""
+    config = past.configuration(run.manifest, module.Config)
+    module.draw(run.arrays, config, folder)
+    figures = sorted(path.name for path in folder.iterdir())
+    assert figures == sorted(path.name for path in out.iterdir() if path.suffix == ".png")
+    return all((out / name).read_bytes() == (folder / name).read_bytes() for name in figures)
+
+
+def test_figures_come_from_the_record_alone(finished, tmp_path):
+    """Invariance: record and manifest, read back from the disk, give the same bytes."""
+    assert redrawn(vit_heads, *finished, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def on_minibatches(tmp_path_factory):
+    """Both parametrisations by Adam, two numbers of heads, through the command line."""
+    out = tmp_path_factory.mktemp("runs") / "adam"
+    words = ["vit_heads", "--preset", "tiny", "--out", str(out), "--quiet", "--training", "adam"]
+    words += ["--scalings", "mean_field", "standard", "--heads", "1", "2", "--depth", "1"]
+    words += ["--batch", "10", "--epochs", "2", "--saves", "3", "--learning-rates", "0.1", "0.01"]
+    assert _cli.main(words) == 0
+    return out, store.load_run(out)
+
+
+def test_minibatches_side_by_side(on_minibatches, tmp_path):
+    """Closed form: shapes, one verdict for each law, and steps per second in the report alone."""
+    out, run = on_minibatches
+    assert run.arrays["times"].tolist() == [0.0, 1.0, 2.0]
+    for law in ("mean_field", "standard"):
+        found = run.arrays[law]
+        assert set(found) == {"loss", "accuracy", "test_loss", "test_accuracy", "completed"}
+        assert all(found[name].shape == (2, 2, 3) for name in found if name != "completed")
+    page = (out / "report.md").read_text(encoding="utf-8")
+    for said in ("Mean-field parametrisation: more heads", "Standard parametrisation: more heads"):
+        assert said in page
+    assert "| steps/s |" in page
+    assert "learning rate 0.1 (mean-field), 0.01 (standard)" in page
+    assert {path.name for path in out.iterdir() if path.suffix == ".png"} == {
+        "training.png",
+        "ends.png",
+    }
+    assert redrawn(vit_heads, out, run, tmp_path)
+
+
 def made_up(*, factor, gain, steps=5):
-    """A record in which loss and accuracy of the widest network are the narrowest's, changed."""
+    """Curves in which loss and accuracy of the widest network are the narrowest's, changed."""
     own = np.array([1.0, 1.1, 1.3])[:, None] * np.ones(steps)
-    loss = np.stack([own, own * factor**0.5, own * factor])
     accuracy = 0.5 + np.stack([0 * own, 0 * own, gain * own])
-    rng = np.random.default_rng(0)
     return {
-        "heads": np.array([4, 8, 16]),
-        "times": np.arange(float(steps)),
-        "loss": loss,
+        "loss": np.stack([own, own * factor**0.5, own * factor]),
         "accuracy": accuracy,
-        "distance": rng.uniform(1, 2, size=(3, 3, 2)),
-        "gap": rng.uniform(1, 2, size=(2, 3, 2)),
-        "finer_loss": 1.25 * loss[0, 0],
+        "test_accuracy": accuracy,
+        "completed": np.ones((3, 3), bool),
     }
 
 
@@ -78,25 +118,47 @@ def made_up(*, factor, gain, steps=5):
     ("factor", "gain", "expected"),
     [(0.5, 0.1, True), (2.0, 0.1, False), (0.5, -0.1, False), (1.0, 0.1, None), (0.5, 0.0, None)],
 )
-def test_the_verdict_follows_the_intervals(factor, gain, expected):
+@pytest.mark.parametrize("at_end", [True, False])
+def test_the_verdict_follows_the_intervals(factor, gain, expected, at_end):
     """Closed form: differences that are the same for every seed, up to a known factor."""
-    arrays = made_up(factor=factor, gain=gain)
-    arrays["gap"] = np.concatenate([arrays["gap"], arrays["gap"][:1]])
-    arrays["heads"] = np.array([4, 8, 16, 32])
-    for name in ("loss", "accuracy", "distance"):
-        arrays[name] = np.concatenate([arrays[name][:1], arrays[name]])
-    found = vit_heads_facts.facts(arrays)
-    np.testing.assert_allclose(found.loss.mean, np.log(factor), atol=1e-12)
-    np.testing.assert_allclose(found.solver, 0.2, rtol=1e-12)
-    assert vit_heads_facts.verdict(found, completed=True)[0] is expected
-    assert vit_heads_facts.verdict(found, completed=False)[0] is None
+    found = made_up(factor=factor, gain=gain)
+    curves = vit_facts.curves(np.arange(5.0), found)
+    np.testing.assert_allclose(curves.loss.mean, np.log(factor), atol=1e-12)
+    np.testing.assert_allclose(curves.end_loss, curves.loss, atol=1e-12)
+    facts = vit_heads_facts.Facts(curves, None, None)
+    assert vit_heads_facts.verdict(facts, at_end=at_end)[0] is expected
+    found["completed"][1, 1] = False
+    open_end = vit_heads_facts.Facts(vit_facts.curves(np.arange(5.0), found), None, None)
+    assert vit_heads_facts.verdict(open_end, at_end=at_end)[0] is None
+
+
+def test_the_end_and_the_average_differ():
+    """Closed form: a widest network that overtakes in the last step, on times that are uneven."""
+    found = made_up(factor=1.0, gain=0.0, steps=3)
+    found["loss"][-1, :, 1] *= np.e**2
+    found["loss"][-1, :, 2] /= np.e
+    curves = vit_facts.curves(np.array([0.0, 1.0, 4.0]), found)
+    np.testing.assert_allclose(curves.end_loss.mean, -1.0, rtol=1e-12)
+    # Trapezoids of 0, 2, -1 over 1 and 3.
+    np.testing.assert_allclose(curves.loss.mean, (1.0 + 1.5) / 4, rtol=1e-12)
+
+
+def test_a_finer_flow_is_compared_at_the_last_common_time():
+    """Closed form: a fifth less than the finer loss, at the time where one run ended."""
+    found = made_up(factor=1.0, gain=0.0) | {"finer_loss": 1.25 * np.ones(5)}
+    found["loss"][1, 1, 3:] = np.nan
+    arrays = {"heads": np.array([4, 8, 16]), "times": np.arange(5.0), "mean_field": found}
+    facts = vit_heads_facts.facts(arrays, ("mean_field",))["mean_field"]
+    assert facts.curves.last == 2
+    np.testing.assert_allclose(facts.solver, 0.2, rtol=1e-12)
 
 
 def test_a_run_that_diverged_leaves_what_it_had():
-    """Closed form: comparison at the last time that all runs reached."""
+    """Closed form: comparison at the last time that all runs reached, whatever comes later."""
     loss = np.ones((3, 2, 4))
-    loss[1, 0, 2:] = np.nan
-    assert vit_heads_facts.last_common({"loss": loss}) == 1
+    loss[1, 0, 2] = np.nan
+    assert vit_facts.last_common(loss) == 1
+    assert vit_facts.last_common(np.ones((3, 2, 4))) == 3
 
 
 def test_gaps_between_paths():
@@ -164,6 +226,7 @@ def test_distance_of_head_laws():
         ({"weight_decay": -1.0}, "weight_decay must be >= 0, got -1.0"),
         ({"bandwidth": -1.0}, "bandwidth must be a finite number > 0, got -1.0"),
         ({"horizon": 0.0}, "horizon must be a finite number > 0, got 0.0"),
+        ({"training": "adam", "batch": 4, "heads": (4,)}, "heads must be two or more increasing"),
     ],
 )
 def test_bad_configurations(change, message):

@@ -1,0 +1,243 @@
+r"""Steps on minibatches for all seeds of one network at once, in any scaling law.
+
+    theta <- theta - eta_t (D(s grad R_batch(theta)) + lambda s d theta),     D = id or Adam's
+
+with the time scale s and the decay weight d of the law (:mod:`meanfield.nn.scaling`), s d = 1 for
+particles. SGD is then the explicit Euler scheme of the flow with steps eta_t: in the mean-field
+law the gradient of a particle is multiplied by L M, and eta is a time. Adam divides by the size of
+the gradient, so it moves each entry of each particle by about eta whatever s is: eta is a rate per
+particle, and that is the mean-field scale, the same for all depths and widths. s stays in the
+gradient, as Adam's epsilon would else grow against gradients of size 1/(L M). The decay is beside
+Adam, not in what it divides.
+
+In the standard law s = 1 and outputs are sums: the same eta moves outputs M times as far.
+
+One trap: a resumed training is the same bit for bit only if nothing but the number of the step
+chooses images and flips.
+
+References:
+    Loshchilov and Hutter 2019, arXiv 1711.05101 (decay beside Adam).
+"""
+
+import collections
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments import _flips
+from experiments._images import Images
+from experiments._pace import pace
+from experiments.global_convergence import vit_model
+from experiments.global_convergence.vit_model import Cell
+from meanfield import flow, nn, replicas, tree, working_set
+
+AHEAD = 2
+"""Batches on their way to the device while a step is computed."""
+
+
+def optimizer(config: Any) -> optax.GradientTransformation:
+    """What becomes of a scaled gradient before it is multiplied by the learning rate.
+
+    Args:
+        config: The configuration.
+    """
+    return optax.scale_by_adam() if config.training == "adam" else optax.identity()
+
+
+def learning_rate(config: Any, scaling: str) -> Callable[[Any], Any]:
+    """The learning rate of each step: up over the warm-up, then down to 0 as a cosine.
+
+    Args:
+        config: The configuration.
+        scaling: The law that trains.
+    """
+    rates = config.learning_rates
+    peak = rates[config.scalings.index(scaling)] if len(rates) > 1 else rates[0]
+    rising = round(config.warmup * config.steps)
+    # From 1/rising: a first step of length 0 would be lost.
+    return optax.warmup_cosine_decay_schedule(
+        peak / (rising + 1), peak, rising, max(config.steps, rising + 1)
+    )
+
+
+def save_steps(config: Any) -> np.ndarray:
+    """Numbers of steps after which all is measured, 0 and the last among them.
+
+    Args:
+        config: The configuration.
+    """
+    return np.unique(np.round(np.linspace(0, config.steps, config.saves)).astype(int))
+
+
+def step(config: Any, built: nn.Model, scaling: str) -> Callable:
+    """One step of one seed: ``(theta, state, (x, y), seed, number) -> (theta, state, risk)``.
+
+    Args:
+        config: The configuration.
+        built: The network.
+        scaling: Its law.
+    """
+    rule, rate = optimizer(config), learning_rate(config, scaling)
+
+    def one(theta: Any, state: Any, batch: Any, seed: Any, number: Any) -> tuple:
+        x, y = batch
+        if config.flips:
+            x = _flips.flipped(jax.random.fold_in(jax.random.key(seed), number), x)
+        risk = flow.empirical_risk(built.apply, x, y, loss="cross_entropy", chunk=config.chunk)
+        value, gradient = jax.value_and_grad(risk)(theta)
+        times, decays = built.time_scales(theta), built.decay_scales(theta)
+        moves, state = rule.update(tree.scale(times, gradient), state)
+        decay = tree.scale(times, tree.scale(decays, theta))
+        eta = rate(number)
+        theta = jax.tree.map(
+            lambda leaf, move, drift: (
+                leaf - (eta * (move + config.weight_decay * drift)).astype(leaf.dtype)
+            ),
+            theta, moves, decay,
+        )  # fmt: skip
+        return theta, state, value
+
+    return one
+
+
+def batches(config: Any, images: Images, seeds: np.ndarray, first: int) -> Iterator[tuple]:
+    """Numbers of steps, and the images [s b h w c] and labels of each; seeds have their own orders.
+
+    Args:
+        config: The configuration.
+        images: The images.
+        seeds: The seeds.
+        first: The step to begin with.
+    """
+    each = config.images // config.batch
+    orders: dict[int, np.ndarray] = {}
+    for number in range(first, config.steps):
+        epoch, place = divmod(number, each)
+        if epoch not in orders:
+            drawn = [np.random.default_rng([seed, epoch]) for seed in seeds]
+            orders = {epoch: np.stack([one.permutation(config.images) for one in drawn])}
+        chosen = orders[epoch][:, place * config.batch : (place + 1) * config.batch]
+        pixels = images.x_train[chosen].astype(jnp.result_type(float))
+        yield number, jax.device_put((pixels, images.y_train[chosen]))
+
+
+def train(
+    config: Any,
+    images: Images,
+    cell: Cell,
+    *,
+    label: str | None,
+    checkpoints: Any = None,
+) -> dict[str, Any]:
+    """Losses and accuracies of one network [s t], and steps per second.
+
+    Args:
+        config: The configuration.
+        images: The images, all of which are used.
+        cell: The network.
+        label: What the progress is called; none if None.
+        checkpoints: Where the training saves itself, from ``kept.checkpoints``; None for nowhere.
+    """
+    built = vit_model.model(config, images, cell.scaling, cell.depth)
+    seeds = np.arange(1, config.seeds + 1)
+    thetas = [vit_model.start(config, built, cell, seed) for seed in seeds.tolist()]
+    theta = jax.tree.map(lambda *leaves: jnp.stack(leaves), *thetas)
+    carry = (theta, jax.vmap(optimizer(config).init)(theta))
+    # Every step makes parameters anew: those before it need not be kept.
+    advance = jax.jit(replicas.batched(step(config, built, cell.scaling)), donate_argnums=(0, 1))
+    measure = _measure(config, built, images)
+    done, rows = 0, []
+    if checkpoints is not None and (known := checkpoints.load()) is not None:
+        done, carry, rows = _restored(known, carry)
+    if not rows:
+        rows = [measure(carry[0])]
+    saves = set(save_steps(config).tolist())
+    saved, measuring, value = time.monotonic(), 0.0, None
+    with pace(label, total=config.steps, done=done) as paced:
+        for number, batch in _ahead(batches(config, images, seeds, done)):
+            numbers = jnp.full(len(seeds), number)
+            # Waits for the step before: the host stays one ahead, and no more.
+            jax.block_until_ready(value)
+            *carry, value = advance(*carry, batch, jnp.asarray(seeds), numbers)
+            done = number + 1
+            if done in saves:
+                jax.block_until_ready(value)
+                began = time.monotonic()
+                rows.append(measure(carry[0]))
+                measuring = time.monotonic() - began
+            else:
+                measuring = 0.0
+            paced.passed(done, said=f"loss {rows[-1]['loss'].mean():.3g}", aside=measuring)
+            if checkpoints is None:
+                continue
+            stopping = checkpoints.stopping()
+            if stopping or time.monotonic() - saved >= checkpoints.seconds:
+                checkpoints.save(_kept(done, carry, rows))
+                saved = time.monotonic()
+            if stopping:
+                raise KeyboardInterrupt
+    found = {name: np.stack([row[name] for row in rows], axis=-1) for name in rows[0]}
+    completed = np.isfinite(found["loss"]).all(axis=-1)
+    return found | {"completed": completed, "steps_per_second": paced.steps_per_second}
+
+
+def _measure(config: Any, built: nn.Model, images: Images) -> Callable:
+    """From parameters, seeds along the leading axis, to losses and accuracies, on the host."""
+    kept = min(config.measured, len(images.x_train))
+    # One loop for both parts compiles once.
+    x = jnp.asarray(np.concatenate([images.x_train[:kept], images.x_test]), jnp.result_type(float))
+    y = jnp.asarray(np.concatenate([images.y_train[:kept], images.y_test]))
+
+    def one(theta: Any, x: Any, y: Any) -> dict[str, Any]:
+        largest = working_set.largest_arrays(built.apply, theta, x[0])
+        room = working_set.turn(largest.weight)
+        at_once = config.chunk or working_set.fitting(len(x), largest.made, room=room)
+        logits = jax.lax.map(lambda image: built.apply(theta, image), x, batch_size=at_once)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
+        right = (jnp.argmax(logits, axis=-1) == y).astype(losses.dtype)
+        # What is not finite has no class: it counts as diverged and not as wrong.
+        right = jnp.where(jnp.isfinite(losses), right, jnp.nan)
+        return {
+            "loss": jnp.mean(losses[:kept]),
+            "accuracy": jnp.mean(right[:kept]),
+            "test_loss": jnp.mean(losses[kept:]),
+            "test_accuracy": jnp.mean(right[kept:]),
+        }
+
+    # Not images that the program holds: XLA would compute with them while it compiles.
+    program = jax.jit(lambda thetas, x, y: replicas.batched(lambda theta: one(theta, x, y))(thetas))
+    return lambda thetas: jax.device_get(program(thetas, x, y))
+
+
+def _ahead(batches: Iterator[tuple]) -> Iterator[tuple]:
+    """The same, begun earlier: copies to a device go on while it computes."""
+    waiting = collections.deque()
+    for batch in batches:
+        waiting.append(batch)
+        if len(waiting) > AHEAD:
+            yield waiting.popleft()
+    yield from waiting
+
+
+def _kept(done: int, carry: Any, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    leaves = {str(at): np.asarray(leaf) for at, leaf in enumerate(jax.tree.leaves(carry))}
+    names = rows[0]
+    return {
+        "done": np.array(done),
+        "carry": leaves,
+        "rows": {name: np.stack([row[name] for row in rows]) for name in names},
+    }
+
+
+def _restored(known: dict[str, Any], like: Any) -> tuple[int, Any, list[dict[str, Any]]]:
+    structure = jax.tree.structure(like)
+    leaves = [jnp.asarray(known["carry"][str(at)]) for at in range(structure.num_leaves)]
+    rows = known["rows"]
+    count = len(rows["loss"])
+    each = [{name: rows[name][at] for name in rows} for at in range(count)]
+    return int(known["done"]), structure.unflatten(leaves), each
