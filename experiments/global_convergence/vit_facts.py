@@ -75,8 +75,8 @@ def last_common(loss: np.ndarray) -> int:
     Args:
         loss: Training losses [x s t], finite at the start.
     """
-    finite = np.isfinite(loss).all(axis=(0, 1))
-    return len(finite) - 1 if finite.all() else int(np.argmin(finite)) - 1
+    ended = np.flatnonzero(~np.isfinite(loss).all(axis=(0, 1)))
+    return int(ended[0] if len(ended) else loss.shape[-1]) - 1
 
 
 def ordered(found: Curves, *, at_end: bool) -> tuple[bool | None, str]:

@@ -49,15 +49,14 @@ def train(
         heads: Whether to keep the heads themselves, at some of the times.
     """
     built = vit_model.model(config, images, cell.scaling, cell.depth)
-    field, observe = _problem(config, images, built)
-    if heads:
-        observe["heads"] = _heads
+    field, observe = _problem(config, images, built, heads=heads)
     ts, records = times(config), []
+    thetas = jax.device_get(vit_model.starts(config, built, cell))
     for seed in range(config.seeds):
         name = f"{label}, seed {seed}"
         records.append(
             _flow(
-                config, field, vit_model.start(config, built, cell, seed + 1),
+                config, field, _of_seed(thetas, seed),
                 observe=observe, progress=name if label else None,
                 checkpoint=kept.checkpoints(f"{words(cell)}, seed {seed}"),
             )
@@ -80,7 +79,9 @@ def train(
     return found
 
 
-def finer_loss(config: Any, images: Images, cell: Cell, *, label: str | None, kept: Any) -> Any:
+def finer_loss(
+    config: Any, images: Images, cell: Cell, *, label: str | None, kept: Any, heads: bool = False
+) -> Any:
     """The training loss [t] of the first seed at a tenth of the tolerance.
 
     Args:
@@ -89,11 +90,13 @@ def finer_loss(config: Any, images: Images, cell: Cell, *, label: str | None, ke
         cell: The network.
         label: What the progress is called; none if None.
         kept: Where the flow saves itself.
+        heads: As of the flow that it is compared with, whose program it then shares.
     """
     built = vit_model.model(config, images, cell.scaling, cell.depth)
-    field, observe = _problem(config, images, built)
+    field, observe = _problem(config, images, built, heads=heads)
+    thetas = jax.device_get(vit_model.starts(config, built, cell))
     record = _flow(
-        config, field, vit_model.start(config, built, cell, 1), observe=observe, sharper=0.1,
+        config, field, _of_seed(thetas, 0), observe=observe, sharper=0.1,
         progress=f"{label}, seed 0, finer" if label else None,
         checkpoint=kept.checkpoints(f"{words(cell)}, finer"),
     )  # fmt: skip
@@ -129,7 +132,13 @@ def _flow(
     )
 
 
-def _problem(config: Any, images: Images, built: nn.Model) -> tuple[Any, dict[str, Any]]:
+def _of_seed(thetas: nn.Theta, at: int) -> nn.Theta:
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf[at]), thetas)
+
+
+def _problem(
+    config: Any, images: Images, built: nn.Model, *, heads: bool
+) -> tuple[Any, dict[str, Any]]:
     """The field of the flow and what to observe along it."""
     risk = functools.partial(flow.empirical_risk, built.apply, chunk=config.chunk)
     train = risk(images.x_train, images.y_train, loss="cross_entropy")
@@ -137,7 +146,8 @@ def _problem(config: Any, images: Images, built: nn.Model) -> tuple[Any, dict[st
     wrong_test = risk(images.x_test, images.y_test, loss=_is_wrong)
     energy = flow.energy(train, built.decay_scales, weight_decay=config.weight_decay)
     field = flow.gradient_field(energy, built.time_scales)
-    return field, {"loss": train, "error": wrong, "test_error": wrong_test}
+    observe = {"loss": train, "error": wrong, "test_error": wrong_test}
+    return field, observe | ({"heads": _heads} if heads else {})
 
 
 def _is_wrong(logits: jax.Array, label: jax.Array) -> jax.Array:

@@ -148,7 +148,10 @@ def _add_flows(
         label = f"{law}, {cell.heads} heads" if progress else None
 
         def finer(cell: Cell = cell, label: str | None = label) -> Any:
-            return vit_flow.finer_loss(config, images, cell, label=label, kept=kept)
+            return vit_flow.finer_loss(
+                config, images, cell, label=label, kept=kept,
+                heads=cell.scaling == vit_heads_facts.LAW,
+            )  # fmt: skip
 
         arrays[law]["finer_loss"] = kept.member(f"finer {law}", finer)
     law = vit_heads_facts.LAW

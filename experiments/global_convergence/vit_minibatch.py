@@ -20,6 +20,7 @@ References:
 """
 
 import collections
+import functools
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -144,39 +145,36 @@ def train(
         checkpoints: Where the training saves itself, from ``kept.checkpoints``; None for nowhere.
     """
     built = vit_model.model(config, images, cell.scaling, cell.depth)
-    seeds = np.arange(1, config.seeds + 1)
-    thetas = [vit_model.start(config, built, cell, seed) for seed in seeds.tolist()]
-    theta = jax.tree.map(lambda *leaves: jnp.stack(leaves), *thetas)
+    theta = vit_model.starts(config, built, cell)
     carry = (theta, jax.vmap(optimizer(config).init)(theta))
-    # Every step makes parameters anew: those before it need not be kept.
-    advance = jax.jit(replicas.batched(step(config, built, cell.scaling)), donate_argnums=(0, 1))
-    measure = _measure(config, built, images)
-    done, rows = 0, []
-    if checkpoints is not None and (known := checkpoints.load()) is not None:
-        done, carry, rows = _restored(known, carry)
-    if not rows:
-        rows = [measure(carry[0])]
-    saves = set(save_steps(config).tolist())
-    saved, measuring, value = time.monotonic(), 0.0, None
+    advance, measuring = _programs(config, built, cell.scaling)
+    data = _measured(config, images)
+
+    def measure(theta: Any) -> dict[str, np.ndarray]:
+        return jax.device_get(measuring(theta, *data))
+
+    known = None if checkpoints is None else checkpoints.load()
+    done, carry, rows = (0, carry, []) if known is None else _restored(known, carry)
+    rows = rows or [measure(carry[0])]
+    saves, seeds = set(save_steps(config).tolist()), np.arange(1, config.seeds + 1)
+    saved, risks = time.monotonic(), rows[-1]["loss"]
     with pace(label, total=config.steps, done=done) as paced:
         for number, batch in _ahead(batches(config, images, seeds, done)):
-            numbers = jnp.full(len(seeds), number)
+            places = jnp.asarray(seeds), jnp.full(len(seeds), number)
+            before = risks
+            *carry, risks = advance(*carry, batch, *places)
             # Waits for the step before: the host stays one ahead, and no more.
-            jax.block_until_ready(value)
-            *carry, value = advance(*carry, batch, jnp.asarray(seeds), numbers)
-            done = number + 1
+            said = f"loss {np.mean(before):.3g}"
+            done, began = number + 1, time.monotonic()
             if done in saves:
-                jax.block_until_ready(value)
+                jax.block_until_ready(risks)
                 began = time.monotonic()
                 rows.append(measure(carry[0]))
-                measuring = time.monotonic() - began
-            else:
-                measuring = 0.0
-            paced.passed(done, said=f"loss {rows[-1]['loss'].mean():.3g}", aside=measuring)
-            if checkpoints is None:
-                continue
-            stopping = checkpoints.stopping()
-            if stopping or time.monotonic() - saved >= checkpoints.seconds:
+            paced.passed(done, said=said, aside=time.monotonic() - began)
+            stopping = checkpoints is not None and checkpoints.stopping()
+            if checkpoints is not None and (
+                stopping or time.monotonic() - saved >= checkpoints.seconds
+            ):
                 checkpoints.save(_kept(done, carry, rows))
                 saved = time.monotonic()
             if stopping:
@@ -186,14 +184,12 @@ def train(
     return found | {"completed": completed, "steps_per_second": paced.steps_per_second}
 
 
-def _measure(config: Any, built: nn.Model, images: Images) -> Callable:
-    """From parameters, seeds along the leading axis, to losses and accuracies, on the host."""
-    kept = min(config.measured, len(images.x_train))
-    # One loop for both parts compiles once.
-    x = jnp.asarray(np.concatenate([images.x_train[:kept], images.x_test]), jnp.result_type(float))
-    y = jnp.asarray(np.concatenate([images.y_train[:kept], images.y_test]))
+# A training that goes on in the same process finds its programs compiled.
+@functools.lru_cache(maxsize=8)
+def _programs(config: Any, built: nn.Model, scaling: str) -> tuple[Callable, Callable]:
+    """A step of all seeds, and what is measured between steps, seeds along the leading axis."""
 
-    def one(theta: Any, x: Any, y: Any) -> dict[str, Any]:
+    def measure(theta: Any, x: Any, y: Any) -> dict[str, Any]:
         largest = working_set.largest_arrays(built.apply, theta, x[0])
         room = working_set.turn(largest.weight)
         at_once = config.chunk or working_set.fitting(len(x), largest.made, room=room)
@@ -202,6 +198,7 @@ def _measure(config: Any, built: nn.Model, images: Images) -> Callable:
         right = (jnp.argmax(logits, axis=-1) == y).astype(losses.dtype)
         # What is not finite has no class: it counts as diverged and not as wrong.
         right = jnp.where(jnp.isfinite(losses), right, jnp.nan)
+        kept = min(config.measured, config.images)
         return {
             "loss": jnp.mean(losses[:kept]),
             "accuracy": jnp.mean(right[:kept]),
@@ -209,9 +206,20 @@ def _measure(config: Any, built: nn.Model, images: Images) -> Callable:
             "test_accuracy": jnp.mean(right[kept:]),
         }
 
-    # Not images that the program holds: XLA would compute with them while it compiles.
-    program = jax.jit(lambda thetas, x, y: replicas.batched(lambda theta: one(theta, x, y))(thetas))
-    return lambda thetas: jax.device_get(program(thetas, x, y))
+    # Images are no constants of the program: XLA would compute with them while it compiles.
+    every = jax.jit(
+        lambda thetas, x, y: replicas.batched(lambda theta: measure(theta, x, y))(thetas)
+    )
+    # Every step makes parameters anew: those before it need not be kept.
+    return jax.jit(replicas.batched(step(config, built, scaling)), donate_argnums=(0, 1)), every
+
+
+def _measured(config: Any, images: Images) -> tuple[jax.Array, jax.Array]:
+    """The images that are measured, training part first: one loop for both compiles once."""
+    kept = min(config.measured, config.images)
+    x = np.concatenate([images.x_train[:kept], images.x_test])
+    y = np.concatenate([images.y_train[:kept], images.y_test])
+    return jnp.asarray(x, jnp.result_type(float)), jnp.asarray(y)
 
 
 def _ahead(batches: Iterator[tuple]) -> Iterator[tuple]:

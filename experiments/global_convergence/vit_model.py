@@ -14,9 +14,12 @@ References:
 """
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from experiments._images import Images
@@ -171,25 +174,38 @@ def model(config: Any, images: Images, scaling: str, depth: int) -> nn.Model:
     Raises:
         ValueError: If the patch does not divide the images.
     """
-    kernels = {"softmax": nn.softmax, "gaussian": lambda: nn.gaussian(config.bandwidth)}
+    shape = images.x_train.shape[1:]
+    classes = int(max(images.y_train.max(), images.y_test.max())) + 1
+    sizes = (config.dim, config.head_dim, config.patch, classes)
+    kernel = (config.kernel, config.bandwidth)
+    return _model(shape, sizes, kernel, scaling=scaling, depth=depth, kappa=config.kappa)
+
+
+# Equal networks are one object: what was compiled for it is found again.
+@functools.lru_cache(maxsize=64)
+def _model(
+    shape: tuple[int, int, int], sizes: tuple[int, int, int, int], kernel: tuple[str, float], *,
+    scaling: str, depth: int, kappa: float,
+) -> nn.Model:  # fmt: skip
+    dim, head_dim, patch, classes = sizes
+    weights = nn.softmax() if kernel[0] == "softmax" else nn.gaussian(kernel[1])
     network = nn.network(
         (
-            nn.attention(dim=config.dim, head_dim=config.head_dim, kernel=kernels[config.kernel]()),
-            nn.mlp(dim=config.dim, activation=jax.nn.relu),
+            nn.attention(dim=dim, head_dim=head_dim, kernel=weights),
+            nn.mlp(dim=dim, activation=jax.nn.relu),
         ),
         depth=depth,
         scaling=nn.scaling.LAWS[scaling](),
-        kappa=config.kappa,
+        kappa=kappa,
     )
-    classes = int(max(images.y_train.max(), images.y_test.max())) + 1
     return nn.model(
-        nn.patches(shape=images.x_train.shape[1:], patch=config.patch, dim=config.dim),
+        nn.patches(shape=shape, patch=patch, dim=dim),
         network,
-        nn.class_read(dim=config.dim, classes=classes),
+        nn.class_read(dim=dim, classes=classes),
     )
 
 
-def start(config: Any, built: nn.Model, cell: Cell, seed: int) -> nn.Theta:
+def start(config: Any, built: nn.Model, cell: Cell, seed: Any) -> nn.Theta:
     """Initial parameters of one seed.
 
     Args:
@@ -209,6 +225,23 @@ def start(config: Any, built: nn.Model, cell: Cell, seed: int) -> nn.Theta:
         count = cell.heads * config.neurons_per_head
         neurons = neurons._replace(weight_out=neurons.weight_out * count**-0.5)
     return shared._replace(blocks=(heads, neurons))
+
+
+def starts(config: Any, built: nn.Model, cell: Cell) -> nn.Theta:
+    """Initial parameters of all seeds, along the leading axis.
+
+    Args:
+        config: The configuration.
+        built: The network.
+        cell: Which it is.
+    """
+    return _drawing(config, built, cell)(jnp.arange(1, config.seeds + 1))
+
+
+# One program for all draws of a network.
+@functools.lru_cache(maxsize=8)
+def _drawing(config: Any, built: nn.Model, cell: Cell) -> Callable[[Any], nn.Theta]:
+    return jax.jit(jax.vmap(functools.partial(start, config, built, cell)))
 
 
 def _check_batch(config: Any, images: int) -> None:

@@ -58,7 +58,7 @@ def record(gaps, *, completed=True):
     loss = np.zeros((4, 3, 2))
     loss[:-1, :, 1] = gaps(vit_depth_facts.nested_depth(depths)[:, None], np.arange(3.0))
     curves = {"loss": 2 + loss, "accuracy": loss, "test_accuracy": loss}
-    curves["completed"] = np.full((4, 3), completed)
+    curves |= {"completed": np.full((4, 3), completed)}
     return {"depths": depths, "times": np.arange(2.0), "mean_field": curves}
 
 

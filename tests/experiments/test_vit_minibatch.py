@@ -1,6 +1,7 @@
 """Steps on minibatches in either parametrisation, and trainings that were broken off."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -121,7 +122,8 @@ class Memory:
     """Checkpoints that are kept in memory, and that ask a training to stop after some steps."""
 
     def __init__(self):
-        self.seconds, self.kept, self.left = 1e9, None, 0
+        self.seconds, self.left = 1e9, 0
+        self.kept: dict[str, Any] | None = None
 
     def load(self):
         return self.kept
@@ -149,7 +151,7 @@ def test_broken_off_training_resumes_bit_for_bit():
         memory.left = steps
         with pytest.raises(KeyboardInterrupt):
             curves(memory)
-    assert int(memory.kept["done"]) == 8
+    assert int((memory.kept or {})["done"]) == 8
     resumed = curves(memory)
     for name, values in whole.items():
         assert values.tobytes() == resumed[name].tobytes(), name
