@@ -1,6 +1,6 @@
 """How far a loop of steps is: a bar on a terminal, a line now and then in a log.
 
-    mean_field, 40 heads: 120 of 600 steps, loss 1.83, 3.4 steps/s, 2 min 21 s left
+    mean_field, 40 heads: 120 of 600 steps, loss 1.83, 3.4 steps/s, 02:21 to go
 
 One trap: the first step compiles, so it counts neither for the pace nor for the time left.
 """
@@ -66,9 +66,9 @@ class Pace:
         start = f"{self._label}: {done} of {self._total} steps, {said}"
         if self._first is None or done == self._first[0]:
             return start
-        # With what else the loop does: it is the time that is left on the clock.
+        # With what else the loop does: it is the time to go on the clock.
         left = (self._total - done) * (now - self._first[1]) / (done - self._first[0])
-        return f"{start}, {self.steps_per_second:.3g} steps/s, {tqdm.format_interval(left)} left"
+        return f"{start}, {self.steps_per_second:.3g} steps/s, {tqdm.format_interval(left)} to go"
 
 
 @contextlib.contextmanager

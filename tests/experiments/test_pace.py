@@ -13,10 +13,10 @@ def test_lines_in_a_log(capsys, monkeypatch):
             aside = 3.0 if step and step % 2 == 0 else 0.0
             paced.passed(step + 1, said="loss 2", aside=aside)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "8 heads: 5 of 10 steps, loss 2, 0.5 steps/s, 00:17 left"
-    assert lines[-1] == "8 heads: 10 of 10 steps, loss 2, 0.5 steps/s, 00:00 left"
+    assert lines[0] == "8 heads: 5 of 10 steps, loss 2, 0.5 steps/s, 00:17 to go"
+    assert lines[-1] == "8 heads: 10 of 10 steps, loss 2, 0.5 steps/s, 00:00 to go"
     assert len(lines) == 2
-    assert all(re.fullmatch(r"8 heads: \d+ of 10 steps, .* left", line) for line in lines)
+    assert all(re.fullmatch(r"8 heads: \d+ of 10 steps, .* to go", line) for line in lines)
 
 
 def test_no_label_no_line(capsys):
