@@ -78,8 +78,8 @@ PRESETS = {
     "default": Config(),
     "cifar": Config(
         heads=(4, 8, 16, 40), scalings=("mean_field", "standard"), training="adam",
-        learning_rates=(1e-2, 3e-3), images=512, test_images=500, measured=512, batch=32,
-        epochs=16, saves=9,
+        learning_rates=(0.02, 3e-4), images=512, test_images=250, measured=256, batch=32,
+        epochs=12, saves=7,
     ),
     "paper": Config(
         heads=(4, 8, 12, 16, 20, 24, 28, 32, 36, 40), scalings=("mean_field", "standard"),

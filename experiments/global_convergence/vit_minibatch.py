@@ -175,7 +175,7 @@ def train(
             if checkpoints is not None and (
                 stopping or time.monotonic() - saved >= checkpoints.seconds
             ):
-                checkpoints.save(_kept(done, carry, rows))
+                _save(checkpoints, done, carry, rows)
                 saved = time.monotonic()
             if stopping:
                 raise KeyboardInterrupt
@@ -232,14 +232,13 @@ def _ahead(batches: Iterator[tuple]) -> Iterator[tuple]:
     yield from waiting
 
 
-def _kept(done: int, carry: Any, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    leaves = {str(at): np.asarray(leaf) for at, leaf in enumerate(jax.tree.leaves(carry))}
-    names = rows[0]
-    return {
-        "done": np.array(done),
-        "carry": leaves,
-        "rows": {name: np.stack([row[name] for row in rows]) for name in names},
-    }
+def _save(checkpoints: Any, done: int, carry: Any, rows: list[dict[str, Any]]) -> None:
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(carry)]
+    # What diverged does so again; what is finite must not be written over.
+    if all(np.isfinite(leaf).all() for leaf in leaves):
+        measured = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        kept = {str(at): leaf for at, leaf in enumerate(leaves)}
+        checkpoints.save({"done": np.array(done), "carry": kept, "rows": measured})
 
 
 def _restored(known: dict[str, Any], like: Any) -> tuple[int, Any, list[dict[str, Any]]]:
