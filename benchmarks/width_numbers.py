@@ -22,6 +22,8 @@ QUANTITIES = {
 }
 # Asked: shares of flax.linen's memory, exponents, and costs against one seed and one device.
 LARGEST_SHARE, TIME_EXPONENT, EXPONENT_ERROR, ACTIVATION_EXPONENT = 0.25, 1.0, 0.05, 0.1
+# A slope has an interval from as many points on.
+LEAST_POINTS = 3
 LARGEST_SEEDS, LARGEST_WORK = 2.6, 1.15
 ROUND_OFF = 300 * float(np.finfo(np.float32).eps)
 
@@ -47,7 +49,7 @@ def fits(rows: list[dict], activations: list[dict], *, asymptotic: int) -> list[
                     if quantity == "activations"
                     else [_quantity(row, quantity) for row in points]
                 )
-                if y and np.all(np.isfinite(y)) and min(y) > 0:
+                if len(y) >= LEAST_POINTS and np.all(np.isfinite(y)) and min(y) > 0:
                     fit = rates.log_log_slope(x, y)._asdict()
                     found.append({"scan": scan, "library": library, "quantity": quantity, **fit})
     return found

@@ -7,6 +7,8 @@ points that there are.
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.attention_peers import OURS
 from benchmarks.attention_rows import COLORS, WORDS, word
 from benchmarks.width_numbers import QUANTITIES, SCANS, memory
@@ -55,11 +57,20 @@ def draw(results: dict, out_dir: Path) -> None:
         ax.set(xscale="log", yscale="log", xlabel=SCANS[scan],
                ylabel="seconds per gradient" if above else "memory, MiB")  # fmt: skip
         ticks = sorted({row[scan] for row in results["rows"] if row["scan"] == scan})
-        ax.set_xticks(ticks, [str(tick) for tick in ticks], fontsize=8)
+        ax.set_xticks(ticks, _labels(ticks), fontsize=8)
         ax.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", frameon=False,
                   ncols=max(2, len(scans)), fontsize=9)  # fmt: skip
     plots.save_figure(figure, out_dir / "scaling.png")
+
+
+def _labels(ticks: list[int]) -> list[str]:
+    """Numbers at the ticks that are far enough from the last one that has its own."""
+    apart, last, found = (ticks[-1] / ticks[0]) ** (1 / 6), np.inf, []
+    for tick in reversed(ticks):
+        found.append(str(tick) if apart * tick < last else "")
+        last = tick if found[-1] else last
+    return found[::-1]
 
 
 def page(results: dict, config: Any) -> str:

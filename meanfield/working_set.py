@@ -30,6 +30,8 @@ BUDGET = {"cpu": 2**21}
 """Bytes that the largest array may have, by kind of device: about what a core's cache holds."""
 LEAST = 2**17
 """Bytes that a core handles fastest by itself, and below which the turns of a loop cost more."""
+MOST_LAYERS, LEAST_WORK = 16, 2**17
+"""Layers that a program may write out one by one, and bytes of weights times tokens that pay it."""
 ELSEWHERE = 2**30
 """The budget on accelerators, which want large arrays and have memory of their own to fill."""
 
@@ -75,6 +77,22 @@ def fitting(number: int, each: float | int, /, *, room: int | None = None) -> in
     most = int(min(number, max(1, room // max(each, 1))))
     divisor = next(size for size in range(most, 0, -1) if number % size == 0)
     return divisor if 2 * divisor >= most else most
+
+
+def unrolled(layers: int, work: int, /) -> bool:
+    """Whether layers stand in a program one after another, and not in a loop.
+
+    A loop copies what its turns keep for the backward pass, which on a CPU takes a quarter of the
+    time; without one the program is longer, and takes a little longer to compile.
+
+    Args:
+        layers: How many there are.
+        work: Bytes of the weights of one layer times the tokens that it handles.
+
+    >>> unrolled(2, 10), unrolled(1000, 10**9)
+    (False, False)
+    """
+    return jax.default_backend() in BUDGET and layers <= MOST_LAYERS and work >= LEAST_WORK
 
 
 class Largest(NamedTuple):

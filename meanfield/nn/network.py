@@ -1,4 +1,4 @@
-r"""Deep residual networks of half-steps, with a scan over depth.
+r"""Deep residual networks of half-steps, with a scan over depth unless layers are few and large.
 
 With blocks f, h, ... (any number of half-steps), depth L, and a scaling law
 (:mod:`meanfield.nn.scaling`):
@@ -31,6 +31,7 @@ from meanfield.nn.block import Block, check_particles, chunked_mean
 from meanfield.nn.scaling import Scaling, mean_field
 from meanfield.notation import Mask, Tokens
 from meanfield.tree import leading_axis
+from meanfield.working_set import size, unrolled
 
 Particles = tuple[Any, ...]
 """One tree of particles per block, each with leading axes [l, m]."""
@@ -159,8 +160,12 @@ class Network:
             # What is not kept must not be stacked: a gradient would hold it.
             return tokens, tuple(read) if keep else ()
 
-        body = jax.checkpoint(layer) if self.remat else layer
-        return jax.lax.scan(body, tokens, particles)
+        if self.remat:
+            return jax.lax.scan(jax.checkpoint(layer), tokens, particles)
+        layers = leading_axis(particles)
+        work = len(tokens) * size(particles) // layers
+        # Without a loop, nothing that a layer keeps for the backward pass is copied into a stack.
+        return jax.lax.scan(layer, tokens, particles, unroll=unrolled(layers, work))
 
     def _sum(self, block: Block, step: Any, tokens: Tokens, tree: Any, mask: Mask | None) -> Tokens:
         """``step`` times the block's mean, on all devices that hold a share of its particles."""
@@ -191,7 +196,8 @@ def network(
         depth: Number of layers L.
         scaling: The scaling law; ``mean_field()`` if None.
         kappa: The constant before each half-step: one number, or one per block.
-        remat: Whether the backward pass recomputes each layer instead of storing it.
+        remat: Whether the backward pass recomputes each layer instead of storing it; layers are in
+            a loop then, whatever their number.
         chunk: Particles of a half-step handled at once, in a loop that the backward pass computes
             anew: it sets memory and speed, the value changes to round-off. It need not divide the
             width. If None, all, or as many as keep their largest array in fast memory.

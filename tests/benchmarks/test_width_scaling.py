@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import attention_problem, width_numbers
+from benchmarks import attention_problem, width_numbers, width_report
 from benchmarks import width_scaling as program
-from benchmarks.attention_peers import LINEN, OURS
+from benchmarks.attention_peers import LINEN, NNX, OURS
 from benchmarks.attention_problem import Contender, Shape
 from meanfield import store
 
@@ -71,6 +71,8 @@ def test_numbers():
         "8 virtual devices, 64 heads: largest difference": (0.0, True),
     }
     assert {fit["points"] for fit in found} == {3}
+    few = [row(NNX, heads, heads, heads) for heads in (4, 16)]
+    assert not width_numbers.fits(few, [], asymptotic=4)
 
 
 def test_networks():
@@ -98,6 +100,12 @@ def test_memory_of_a_program():
     assert (found.argument_bytes, found.output_bytes) == (64, 32)
     assert found.compile_seconds > 0
     np.testing.assert_array_equal(found.run(), np.full(8, 2.0))
+
+
+def test_labels():
+    """Closed form: numbers stand no closer than a sixth of the axis."""
+    assert width_report._labels([1, 2, 4, 8]) == ["1", "2", "4", "8"]
+    assert width_report._labels([1, 4, 16, 48, 64]) == ["1", "4", "16", "", "64"]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from helpers import round_off
 from oracles import head_loop, network_loop, neuron_loop
 
-from meanfield import nn
+from meanfield import nn, working_set
 from meanfield.nn.scaling import LAWS
 
 TOKENS, DIM, DEPTH, HEADS, NEURONS = 4, 3, 3, 2, 5
@@ -119,6 +119,29 @@ def test_program_does_not_grow_with_depth(remat):
         return len(jax.make_jaxpr(value)(particles).eqns)
 
     assert operations(2) == operations(7)
+
+
+def test_few_large_layers_are_no_loop(monkeypatch):
+    """Invariance: the same value and gradient, from a program without a loop."""
+    tokens, particles = tokens_and_particles()
+    network = nn.network(BLOCKS, depth=DEPTH)
+
+    def gradient():
+        value = jax.value_and_grad(lambda theta: jnp.sum(network.apply(theta, tokens) ** 2))
+        lowered = jax.jit(value).lower(particles)
+        return lowered.compile()(particles), lowered.as_text().count("stablehlo.while")
+
+    looped, loops = gradient()
+    monkeypatch.setattr(working_set, "LEAST_WORK", 0)
+    straight, none = gradient()
+    assert (loops, none) == (2, 0)
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=round_off(), atol=round_off()),
+        straight,
+        looped,
+    )
+    monkeypatch.setattr(working_set, "MOST_LAYERS", DEPTH - 1)
+    assert gradient()[1] == loops
 
 
 def test_widths_at_initialisation():
