@@ -60,7 +60,7 @@ def spread(tree: PyTree, mesh: Mesh, partition: PyTree, /) -> PyTree:
     (2, 3)
     """
     check_spread(tree, mesh, partition)
-    shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), partition, is_leaf=_is_spec)
+    shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), partition, is_leaf=is_spec)
     return jax.device_put(tree, shardings)
 
 
@@ -84,7 +84,7 @@ def check_spread(tree: PyTree, mesh: Mesh | AbstractMesh, partition: PyTree, /) 
                 if name is not None:
                     _check_axis(mesh, name, jax.tree_util.keystr(path), jnp.shape(leaf), axis)
 
-    jax.tree.map(check, partition, tree, is_leaf=_is_spec)
+    jax.tree.map(check, partition, tree, is_leaf=is_spec)
 
 
 def mapped(
@@ -189,6 +189,18 @@ def dot(left: PyTree, right: PyTree, like: Array, /) -> Array:
     return sum(jax.tree.leaves(jax.tree.map(whole, left, right)), jnp.zeros_like(like))
 
 
+def is_spec(value: Any, /) -> bool:
+    """Whether a branch of a partition ends here.
+
+    Args:
+        value: A branch.
+
+    >>> is_spec(PartitionSpec("heads")), is_spec((PartitionSpec(),))
+    (True, False)
+    """
+    return isinstance(value, PartitionSpec)
+
+
 def _check_axis(
     mesh: Mesh | AbstractMesh, name: str, path: str, shape: tuple[int, ...], axis: int
 ) -> None:
@@ -201,10 +213,6 @@ def _check_axis(
             f"{name!r}, got shape {shape}{' at ' + path if path else ''}; take another number of "
             f"{name}, or fewer devices for them"
         )
-
-
-def _is_spec(value: Any) -> bool:
-    return isinstance(value, PartitionSpec)
 
 
 def _differing(value: Any) -> frozenset[str]:

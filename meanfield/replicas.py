@@ -81,8 +81,6 @@ def of_replicas(partition: PyTree, /) -> PyTree:
     >>> tuple(of_replicas(PartitionSpec(None, "heads")))
     ('replicas', None, 'heads')
     """
-    return jax.tree.map(lambda spec: PartitionSpec("replicas", *spec), partition, is_leaf=_is_spec)
-
-
-def _is_spec(value: Any) -> bool:
-    return isinstance(value, PartitionSpec)
+    return jax.tree.map(
+        lambda spec: PartitionSpec("replicas", *spec), partition, is_leaf=devices.is_spec
+    )

@@ -19,13 +19,14 @@ from meanfield.nn.embed import (
     identity,
     label_read,
     patches,
-    sinusoidal,
 )
 from meanfield.nn.interop import flax_parameters, heads_from_flax
-from meanfield.nn.kernels import Kernel, RowKernel, causal_mask, gaussian, linear, softmax
+from meanfield.nn.kernels import Kernel, RowKernel, gaussian, linear, softmax
+from meanfield.nn.masks import causal_mask
 from meanfield.nn.mlp import Neuron, mlp
 from meanfield.nn.model import Model, Theta, model
 from meanfield.nn.network import Network, network
+from meanfield.nn.positions import sinusoidal
 from meanfield.nn.scaling import Scaling, complete_p, mean_field, ntk, standard
 
 __all__ = [

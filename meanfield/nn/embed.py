@@ -15,7 +15,6 @@ unless asked.
 References:
     Gao et al. 2024, arXiv 2410.23610 (Read).
     Dosovitskiy et al. 2021, arXiv 2010.11929 (patches and class token).
-    Vaswani et al. 2017, arXiv 1706.03762, Section 3.5 (sinusoidal positions).
 """
 
 from collections.abc import Callable
@@ -26,6 +25,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from meanfield.checks import choice, count
+from meanfield.nn.positions import positions_of
 from meanfield.nn.products import matmul
 from meanfield.notation import Mask, Tokens
 
@@ -95,7 +95,7 @@ def patches(
         raise ValueError(f"patch must divide the image of {height} x {width} pixels, got {patch}")
     rows, columns = height // patch, width // patch
     size = patch * patch * channels
-    place, place_init = _positions(positions, rows * columns + 1, dim)
+    place, place_init = positions_of(positions, rows * columns + 1, dim)
 
     def init(key: Any) -> PyTree:
         keys = jax.random.split(key, 3)
@@ -136,7 +136,7 @@ def byte_text(
     """
     count("length", length)
     count("vocabulary", vocabulary)
-    place, place_init = _positions(positions, length, dim)
+    place, place_init = positions_of(positions, length, dim)
 
     def init(key: Any) -> PyTree:
         key_table, key_positions = jax.random.split(key)
@@ -216,36 +216,3 @@ def class_read(*, dim: int, classes: int, pool: str = "class_token") -> Readout:
         return pooled @ params["weight"] + params["bias"]
 
     return Readout(init, apply)
-
-
-def sinusoidal(length: int, dim: int) -> Float[Array, "n d"]:
-    """Fixed positions: sines and cosines of geometrically spaced frequencies.
-
-    Args:
-        length: Number of tokens n.
-        dim: Token dimension d.
-
-    References:
-        Vaswani et al. 2017, arXiv 1706.03762, Section 3.5.
-
-    >>> sinusoidal(2, 2).round(3).tolist()
-    [[0.0, 1.0], [0.8410000205039978, 0.5400000214576721]]
-    """
-    pairs = (dim + 1) // 2
-    frequencies = 10_000.0 ** (-jnp.arange(pairs) * 2 / dim)
-    angles = jnp.arange(length, dtype=frequencies.dtype)[:, None] * frequencies[None, :]
-    both = jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1)
-    return both.reshape(length, 2 * pairs)[:, :dim]
-
-
-def _positions(kind: str, length: int, dim: int) -> tuple[Callable, Callable]:
-    choice("positions", kind, ("learned", "sinusoidal", "none"))
-    count("dim", dim)
-    if kind == "learned":
-        return (
-            lambda params, n: params[:n],
-            lambda key: jax.random.normal(key, (length, dim)),
-        )
-    if kind == "sinusoidal":
-        return lambda params, n: sinusoidal(n, dim), lambda key: ()
-    return lambda params, n: jnp.zeros((n, dim)), lambda key: ()

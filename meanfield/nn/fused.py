@@ -25,7 +25,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from meanfield.nn.kernels import Exponential, RowMask
+from meanfield.nn.kernels import Exponential
+from meanfield.nn.masks import RowMask
 from meanfield.nn.rows import Keys, Queries
 
 More = Float[Array, "a m _"]

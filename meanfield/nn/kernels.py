@@ -28,13 +28,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from meanfield.checks import positive
+from meanfield.nn.masks import RowMask, pairs_of
 from meanfield.nn.products import matmul
 from meanfield.notation import Weights
 
 Kernel = Callable[..., Weights]
 """A function ``(queries [n k], keys [n k], mask=None) -> weights [n n]``."""
-RowMask = Bool[Array, "b"] | Bool[Array, "a b"]
-"""True where a key may be attended to: per key [b], or per query and key [a b]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +103,7 @@ def softmax(scale: float | None = None) -> RowKernel:
         queries: Float[Array, "a k"], keys: Float[Array, "b k"], mask: RowMask | None = None
     ) -> Float[Array, "a b"]:
         logits = _products(queries, keys, _scale(scale, queries))
-        return _normalised_exponential(logits, _pairs(mask, queries, keys)).astype(queries.dtype)
+        return _normalised_exponential(logits, pairs_of(mask, queries, keys)).astype(queries.dtype)
 
     return RowKernel(weights=weights, exponential=Exponential(scale=scale))
 
@@ -139,7 +138,7 @@ def gaussian(
         queries: Float[Array, "a k"], keys: Float[Array, "b k"], mask: RowMask | None = None
     ) -> Float[Array, "a b"]:
         factor = 2 * bandwidth * _scale(scale, queries)
-        pairs = _pairs(mask, queries, keys)
+        pairs = pairs_of(mask, queries, keys)
         products = _products(queries, keys, factor)
         wide, shape = products.dtype, products.shape
         norms = jnp.broadcast_to(_squares(keys, factor / 2, wide)[None, :], shape)
@@ -175,42 +174,10 @@ def linear(scale: float | None = None) -> RowKernel:
         queries: Float[Array, "a k"], keys: Float[Array, "b k"], mask: RowMask | None = None
     ) -> Float[Array, "a b"]:
         products = _products(queries, keys, _scale(scale, queries)).astype(queries.dtype)
-        pairs = _pairs(mask, queries, keys)
+        pairs = pairs_of(mask, queries, keys)
         return products if pairs is None else jnp.where(pairs, products, 0)
 
     return RowKernel(weights=weights)
-
-
-def causal_mask(tokens: int) -> Bool[Array, "n n"]:
-    """The mask under which a token attends to itself and to earlier tokens.
-
-    Args:
-        tokens: Number of tokens n.
-
-    >>> causal_mask(2).tolist()
-    [[True, False], [True, True]]
-    """
-    return jnp.tril(jnp.ones((tokens, tokens), bool))
-
-
-def check_mask(mask: Any, queries: int, keys: int, /) -> None:
-    """Nothing, if a mask is one of keys [b] or of pairs [a b], or none.
-
-    Args:
-        mask: The mask.
-        queries: Number of queries a.
-        keys: Number of keys b.
-
-    Raises:
-        ValueError: Otherwise.
-
-    >>> check_mask(jnp.ones(3, bool), 2, 3)
-    """
-    if mask is not None and mask.shape not in ((keys,), (queries, keys)):
-        raise ValueError(
-            f"mask must have shape {(keys,)} for keys or {(queries, keys)} for pairs, "
-            f"got {mask.shape}"
-        )
 
 
 def _check_scale(scale: float | None) -> None:
@@ -237,16 +204,6 @@ def _products(
 def _squares(vectors: Float[Array, "a k"], factor: float, dtype: Any) -> Float[Array, "a"]:
     wide = vectors.astype(dtype)
     return factor * jnp.sum(wide * wide, axis=-1)
-
-
-def _pairs(
-    mask: RowMask | None, queries: Float[Array, "a k"], keys: Float[Array, "b k"]
-) -> Bool[Array, "a b"] | None:
-    check_mask(mask, len(queries), len(keys))
-    if mask is None:
-        return None
-    shape = len(queries), len(keys)
-    return jnp.broadcast_to(mask if mask.ndim == 2 else mask[None, :], shape)
 
 
 @jax.custom_jvp

@@ -19,7 +19,8 @@ from jaxtyping import Array
 from meanfield.checks import choice, count
 from meanfield.nn.dot_product import attended
 from meanfield.nn.fused import added_dims, fused_mixed
-from meanfield.nn.kernels import Kernel, RowKernel, RowMask
+from meanfield.nn.kernels import Kernel, RowKernel
+from meanfield.nn.masks import RowMask
 from meanfield.nn.rows import Keys, Queries, mixed_in_rows, rows_at_once
 
 Mix = Callable[..., Queries]

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from meanfield.nn.kernels import Kernel, RowKernel, RowMask, check_mask
+from meanfield.nn.kernels import Kernel, RowKernel
+from meanfield.nn.masks import RowMask, check_mask
 from meanfield.nn.products import matmul
 from meanfield.working_set import budget, fitting
 

@@ -13,7 +13,6 @@ One trap: every process sees the devices of all in ``jax.devices()``; a computat
 spread runs on the process's own.
 """
 
-from meanfield.processes.joining import Place as Place
 from meanfield.processes.joining import join as join
 from meanfield.processes.joining import leave as leave
 from meanfield.processes.joining import placed as placed
