@@ -206,7 +206,7 @@ def test_refused_constants(bad):
 def test_refused_masks(name, shape, monkeypatch):
     """Closed form: a mask has the length of the keys, or that of the pairs."""
     # Without the suite's type checks, which would refuse the shape before the library does.
-    monkeypatch.setattr(kernels, "_pairs", inspect.unwrap(kernels._pairs))
+    monkeypatch.setattr(kernels, "pairs_of", inspect.unwrap(kernels.pairs_of))
     queries, keys = queries_and_keys()
     with pytest.raises(ValueError, match=r"mask must have shape \(5,\) for keys or \(5, 5\)"):
         inspect.unwrap(KERNELS[name].weights)(queries, keys, jnp.ones(shape, bool))
