@@ -120,14 +120,7 @@ class Training:
 
 
 class Cell(NamedTuple):
-    """One network of a scan.
-
-    Attributes:
-        scaling: Its scaling law.
-        depth: Its layers.
-        heads: Its heads in each layer.
-        coupling: How its particles are drawn over depth.
-    """
+    """One network of a scan: its law, layers, heads in each, and how they are drawn over depth."""
 
     scaling: str
     depth: int

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments import _cli
-from meanfield import command, past, store
+from meanfield import past, running, store
 
 pytestmark = pytest.mark.stress
 VALUES = st.sampled_from(
@@ -58,8 +58,13 @@ def test_drawn_command_lines(presets, data):
     """House rule: status 2 and one sentence, or a valid configuration; no run is made."""
     words = data.draw(command_lines(presets))
     taken, said, sorry = [], io.StringIO(), io.StringIO()
+
+    def taking(program, name, choices, origin, **rest):
+        taken.append(choices)
+        return ""
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command, "_run", lambda program, name, choices, origin: taken.append(choices))
+        patch.setattr(running, "run", taking)
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(sorry):
             status = _cli.main(words)
     assert said.getvalue() == ""
