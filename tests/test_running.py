@@ -30,9 +30,14 @@ def interrupted(monkeypatch, *words, number=signal.SIGINT):
         signal.raise_signal(number)
         signal.raise_signal(number)
 
-    with monkeypatch.context() as patch:
-        patch.setattr("kept_program.between", between)
-        return ran(*words)
+    # Under a runner in the background SIGINT is ignored.
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr("kept_program.between", between)
+            return ran(*words)
+    finally:
+        signal.signal(number, before)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
