@@ -83,6 +83,7 @@ def corrupted(content, generator):
     ][generator.integers(5)]
 
 
+@pytest.mark.stress
 def test_corruption_is_found(tmp_path):
     """Theorem: no change escapes sha256; each is named once and the one before it is used."""
     filled(tmp_path)
