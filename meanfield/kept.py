@@ -12,7 +12,6 @@ One trap: the name of a member must say which it is. Two under one name would be
 
 import contextlib
 import json
-import shutil
 import urllib.parse
 import warnings
 from collections.abc import Callable, Iterator
@@ -131,15 +130,9 @@ class Kept:
         return self._place("flows", name) if self.directory else None
 
     def is_empty(self) -> bool:
-        """Whether nothing has been computed yet."""
-        kinds = ("members", "flows")
-        return self.directory is None or not any((self.directory / kind).exists() for kind in kinds)
-
-    def clear(self) -> None:
-        """Removes all of it."""
-        for home in (self.directory, *self.siblings):
-            if home is not None:
-                shutil.rmtree(home, ignore_errors=True)
+        """Whether nothing has been computed yet, here or by another process of the run."""
+        homes = [home for home in (self.directory, *self.siblings) if home is not None]
+        return not any((home / kind).exists() for home in homes for kind in ("members", "flows"))
 
     def _place(self, kind: str, name: str, *, home: Path | None = None) -> store.Checkpoints:
         # One to one, and no name leaves the directory.

@@ -13,6 +13,7 @@ import glob
 import inspect
 import json
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -152,10 +153,10 @@ def _keeping(
         yield found
     except BaseException as error:
         if found.is_empty():
-            found.clear()
+            shutil.rmtree(mine, ignore_errors=True)
         else:
             words = re.sub(r" --(resume\b|out[ =]('[^']*'|\S+))", "", again)
-            out = choices.out or Path("runs") / final.name
+            out = shlex.quote(str(choices.out or Path("runs") / final.name))
             error.add_note(f"what was computed is kept; go on with: {words} --out {out} --resume")
         raise
 
