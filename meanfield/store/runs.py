@@ -13,19 +13,14 @@ start is a date.
 import contextlib
 import dataclasses
 import datetime
-import errno
 import hashlib
-import os
-import secrets
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from meanfield.store import files, locks, manifests, provenance, records
-
-TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
+from meanfield.store import files, locks, manifests, places, provenance, records
 
 
 class Run(NamedTuple):
@@ -63,7 +58,7 @@ def open_run(out: str | Path, *, experiment: str, config: Any = None) -> Iterato
     >>> with open_run(f"{tempfile.mkdtemp()}/run", experiment="demo") as draft:
     ...     _ = save_record(draft, {"x": [1.0, 2.0]})
     """
-    final = vacant(Path(out))
+    final = places.vacant(Path(out))
     # The commit is that of the code now in memory; hours later the checkout may be another.
     opening = {
         "experiment": experiment,
@@ -72,11 +67,11 @@ def open_run(out: str | Path, *, experiment: str, config: Any = None) -> Iterato
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "resumed": [],
     }
-    made = _parents(final)
+    made = places.parents(final)
     try:
         with locks.locked(final):
             # Whoever had the lock before may just have finished.
-            partial = _partial(vacant(final))
+            partial = places.partial_of(places.vacant(final))
             try:
                 yield Draft(directory=partial, opening=opening, clock=time.monotonic())
                 if not (partial / "manifest.json").exists():
@@ -86,9 +81,9 @@ def open_run(out: str | Path, *, experiment: str, config: Any = None) -> Iterato
             except BaseException:
                 shutil.rmtree(partial, ignore_errors=True)
                 raise
-            _publish(partial, final)
+            places.publish(partial, final)
     except BaseException:
-        _unmake(made)
+        places.unmake(made)
         raise
 
 
@@ -173,85 +168,3 @@ def _check(record: Path, found: str, expected: str) -> None:
             f"{record} is not the record that was written: expected sha256 {expected}, got "
             f"{found}; restore the file or run again"
         )
-
-
-def vacant(out: Path, /) -> Path:
-    """A place where a directory can be made, with its links followed.
-
-    Args:
-        out: The directory to come; it may exist only if it is empty.
-
-    Raises:
-        ValueError: If it cannot be one.
-
-    >>> vacant(Path("/")).name
-    Traceback (most recent call last):
-    ValueError: out must be a new directory, got the mount point /; add a name
-    """
-    try:
-        path = out.resolve()
-        exists, empty = path.exists(), path.is_dir() and not any(path.iterdir())
-    except (OSError, RuntimeError, ValueError) as error:
-        # A loop of links is a RuntimeError, a NUL byte a ValueError.
-        raise ValueError(files.unwritable(out, error)) from None
-    if os.path.ismount(path):
-        raise ValueError(f"out must be a new directory, got the mount point {out}; add a name")
-    if exists and not path.is_dir():
-        raise ValueError(f"out must be a directory, got {out}, which is a file; name another")
-    if exists and not empty:
-        raise ValueError(
-            f"out must be a new or empty directory, got {out}, which has files in it; "
-            "name another or remove it"
-        )
-    return path
-
-
-def _parents(final: Path) -> list[Path]:
-    """The parents made for a run, the innermost first."""
-    made: list[Path] = []
-    try:
-        missing = [parent for parent in final.parents if not parent.exists()]
-        for parent in reversed(missing):
-            # Another run may make the same parent meanwhile; then it is not ours to remove.
-            with contextlib.suppress(FileExistsError):
-                parent.mkdir()
-                made.insert(0, parent)
-    except BaseException as error:
-        _unmake(made)
-        if isinstance(error, OSError):
-            raise ValueError(files.unwritable(final, error)) from None
-        raise
-    return made
-
-
-def _partial(final: Path) -> Path:
-    """The hidden directory of a run."""
-    partial = final.with_name(f".{final.name}.partial-{secrets.token_hex(4)}")
-    try:
-        partial.mkdir()
-    except OSError as error:
-        raise ValueError(files.unwritable(final, error)) from None
-    return partial
-
-
-def _unmake(made: list[Path]) -> None:
-    # Only what is empty: another run may have moved in.
-    with contextlib.suppress(OSError):
-        for parent in made:
-            parent.rmdir()
-
-
-def _publish(partial: Path, final: Path) -> None:
-    try:
-        for written in partial.rglob("*"):
-            files.sync(written)
-        files.sync(partial)
-        partial.replace(final)
-    except OSError as error:
-        # Hours of computing are not thrown away for a name.
-        if error.errno in TAKEN:
-            raise ValueError(
-                f"{final} was taken while the run was computed; its whole record is in {partial}"
-            ) from None
-        raise OSError(error.errno, f"{error.strerror}; the run is in {partial}") from error
-    files.sync(final.parent)
