@@ -5,8 +5,7 @@
 A segment depends on the state alone, so a training that goes on from a checkpoint measures what it
 would have measured, bit for bit.
 
-One trap: what is not finite is never saved over what is. A training that diverges can be looked at
-where it last was finite, and one that goes on from there diverges again.
+One trap: a training that has diverged is not saved any more (:mod:`experiments._state`).
 """
 
 import time
@@ -14,8 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+
+from experiments import _state
 
 
 class Journal:
@@ -56,17 +56,11 @@ class Journal:
 
     def save(self) -> None:
         """Saves all of it, unless it has diverged."""
-        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(self.carry)]
-        if all(np.isfinite(leaf).all() for leaf in leaves):
+        state = _state.saved(self.carry, self.rows)
+        if state is not None:
             passed = [jax.tree.leaves(point) for point in self.points]
-            names = self.rows[0]
-            self.checkpoints.save(
-                {
-                    "carry": _numbered(leaves),
-                    "points": _numbered([np.stack(leaf) for leaf in zip(*passed, strict=True)]),
-                    "rows": {name: np.stack([row[name] for row in self.rows]) for name in names},
-                }
-            )
+            points = _state.numbered([np.stack(leaf) for leaf in zip(*passed, strict=True)])
+            self.checkpoints.save(state | {"points": points})
         self.saved = time.monotonic()
 
 
@@ -84,17 +78,10 @@ def opened(
     known = checkpoints.load() if checkpoints is not None else None
     if known is None:
         return Journal(checkpoints, carry, [carry[0]], [jax.device_get(measured())], keep=keep)
-    leaves, structure = jax.tree.flatten(carry)
-    restored = [jnp.asarray(known["carry"][str(at)], leaf.dtype) for at, leaf in enumerate(leaves)]
+    restored, rows = _state.restored(known, carry)
     passed, shape = known["points"], jax.tree.structure(carry[0])
     points = [
         jax.tree.unflatten(shape, [passed[str(at)][time] for at in range(len(passed))])
         for time in range(len(passed["0"]))
     ]
-    times = range(len(next(iter(known["rows"].values()))))
-    rows = [{name: values[at] for name, values in known["rows"].items()} for at in times]
-    return Journal(checkpoints, jax.tree.unflatten(structure, restored), points, rows, keep=keep)
-
-
-def _numbered(leaves: list[np.ndarray]) -> dict[str, np.ndarray]:
-    return {str(at): leaf for at, leaf in enumerate(leaves)}
+    return Journal(checkpoints, restored, points, rows, keep=keep)

@@ -23,7 +23,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from experiments import _datasets
 from experiments._cli import Outcome
 from experiments.global_convergence import (
     vit_depth_facts,
@@ -82,14 +81,8 @@ def run(
     config: Config, *, data: Path | None, out_dir: Path, progress: bool, kept: Kept = NOTHING
 ) -> Outcome:
     """Trains every depth from every seed, measures, draws and reports."""
-    images = _datasets.standardised(_datasets.images(data))
-    kept.same("data", {images.name: images.sha256})
-    if config == PRESETS["paper"] and data is None:
-        raise ValueError(
-            "the paper preset needs --data with CIFAR-10, got none; "
-            "the default preset runs on the digits"
-        )
-    chosen, mine = vit_model.used(config, images)
+    on_cifar = {name: PRESETS[name] for name in ("paper",)}
+    images, chosen, mine = vit_scan.opened(config, data, kept, on_cifar=on_cifar)
     cells = [
         Cell(law, depth, config.heads, config.coupling)
         for law in config.scalings

@@ -23,7 +23,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments import _datasets
 from experiments._cli import Outcome
 from experiments.global_convergence import (
     head_law,
@@ -94,15 +93,8 @@ def run(
     config: Config, *, data: Path | None, out_dir: Path, progress: bool, kept: Kept = NOTHING
 ) -> Outcome:
     """Trains every number of heads from every seed, measures, draws and reports."""
-    images = _datasets.standardised(_datasets.images(data))
-    kept.same("data", {images.name: images.sha256})
-    for name in ("cifar", "paper"):
-        if config == PRESETS[name] and data is None:
-            raise ValueError(
-                f"the {name} preset needs --data with CIFAR-10, got none; "
-                "the default preset runs on the digits"
-            )
-    chosen, mine = vit_model.used(config, images)
+    on_cifar = {name: PRESETS[name] for name in ("cifar", "paper")}
+    images, chosen, mine = vit_scan.opened(config, data, kept, on_cifar=on_cifar)
     cells = [Cell(law, config.depth, width) for law in config.scalings for width in config.heads]
     found = vit_scan.trained(
         chosen, mine, cells, progress=progress, kept=kept, heads=vit_heads_facts.LAW

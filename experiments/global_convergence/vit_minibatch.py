@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import _flips
+from experiments import _flips, _state
 from experiments._images import Images
 from experiments._pace import pace
 from experiments.global_convergence import vit_model
@@ -154,8 +154,10 @@ def train(
         return jax.device_get(measuring(theta, *data))
 
     known = None if checkpoints is None else checkpoints.load()
-    done, carry, rows = (0, carry, []) if known is None else _restored(known, carry)
-    rows = rows or [measure(carry[0])]
+    if known is None:
+        done, rows = 0, [measure(carry[0])]
+    else:
+        done, (carry, rows) = int(known["done"]), _state.restored(known, carry)
     saves, seeds = set(save_steps(config).tolist()), np.arange(1, config.seeds + 1)
     saved, risks = time.monotonic(), rows[-1]["loss"]
     with pace(label, total=config.steps) as paced:
@@ -175,7 +177,8 @@ def train(
             if checkpoints is not None and (
                 stopping or time.monotonic() - saved >= checkpoints.seconds
             ):
-                _save(checkpoints, done, carry, rows)
+                if (state := _state.saved(carry, rows)) is not None:
+                    checkpoints.save(state | {"done": np.array(done)})
                 saved = time.monotonic()
             if stopping:
                 raise KeyboardInterrupt
@@ -230,21 +233,3 @@ def _ahead(batches: Iterator[tuple]) -> Iterator[tuple]:
         if len(waiting) > AHEAD:
             yield waiting.popleft()
     yield from waiting
-
-
-def _save(checkpoints: Any, done: int, carry: Any, rows: list[dict[str, Any]]) -> None:
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(carry)]
-    # What diverged does so again; what is finite must not be written over.
-    if all(np.isfinite(leaf).all() for leaf in leaves):
-        measured = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-        kept = {str(at): leaf for at, leaf in enumerate(leaves)}
-        checkpoints.save({"done": np.array(done), "carry": kept, "rows": measured})
-
-
-def _restored(known: dict[str, Any], like: Any) -> tuple[int, Any, list[dict[str, Any]]]:
-    structure = jax.tree.structure(like)
-    leaves = [jnp.asarray(known["carry"][str(at)]) for at in range(structure.num_leaves)]
-    rows = known["rows"]
-    count = len(rows["loss"])
-    each = [{name: rows[name][at] for name in rows} for at in range(count)]
-    return int(known["done"]), structure.unflatten(leaves), each

@@ -7,18 +7,45 @@ of flows are two different ones.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from experiments import _datasets
 from experiments._images import Images
 from experiments._together import side_by_side
-from experiments.global_convergence import vit_flow, vit_minibatch
+from experiments.global_convergence import vit_flow, vit_minibatch, vit_model
 from experiments.global_convergence.vit_model import Cell
 
 Found = dict[Cell, dict[str, Any]]
 CURVES = ("loss", "accuracy", "test_loss", "test_accuracy")
 COUNTS = ("completed", "balance", "gradients", "products")
+
+
+def opened(
+    config: Any, data: Path | None, kept: Any, /, *, on_cifar: dict[str, Any]
+) -> tuple[Images, Any, Images]:
+    """All images, the configuration with as many as there are, and the images that are used.
+
+    Args:
+        config: The configuration.
+        data: The data set; the digits if None.
+        kept: What a run that is resumed has kept.
+        on_cifar: Presets that are meant for CIFAR-10, by name.
+
+    Raises:
+        ValueError: If the configuration is one of these and there is no data set.
+    """
+    for name, preset in on_cifar.items():
+        if config == preset and data is None:
+            raise ValueError(
+                f"the {name} preset needs --data with CIFAR-10, got none; "
+                "the default preset runs on the digits"
+            )
+    images = _datasets.standardised(_datasets.images(data))
+    kept.same("data", {images.name: images.sha256})
+    return images, *vit_model.used(config, images)
 
 
 def trained(

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from experiments import _cli
+from experiments import _cli, _datasets
 from experiments.global_convergence import vit_depth, vit_depth_facts, vit_model
 from experiments.global_convergence.vit_model import Cell
 from meanfield import past, store
@@ -41,7 +41,7 @@ def test_a_run_leaves_its_record_and_figures(finished, tmp_path):
 
 def test_paths_are_the_same_at_every_depth():
     """Invariance: the particles of a shallow network are those of each layer of a deep one."""
-    images = vit_depth._datasets.digits()
+    images = _datasets.digits()
     shallow, deep = (
         vit_model.start(TINY, vit_model.model(TINY, images, "mean_field", depth), cell, 1)
         for depth in (1, 3)
