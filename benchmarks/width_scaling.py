@@ -42,8 +42,8 @@ class Config:
     """Tokens of a sample, in growing order."""
     fixed: tuple[int, int, int] = (64, 2, 64)
     """Heads, layers and tokens where another of them grows."""
-    asymptotic: int = 512
-    """Heads from which on exponents are fitted; with fewer, activations fit into freed copies."""
+    asymptotic: int = 256
+    """Heads from which on exponents are fitted."""
     head_dim: int = 16
     """Dimension of a head."""
     dim: int = 64
