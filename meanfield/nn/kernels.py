@@ -28,8 +28,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from meanfield.checks import positive
+from meanfield.nn.exponents import distances, products
 from meanfield.nn.masks import RowMask, pairs_of
-from meanfield.nn.products import matmul
 from meanfield.notation import Weights
 
 Kernel = Callable[..., Weights]
@@ -102,7 +102,7 @@ def softmax(scale: float | None = None) -> RowKernel:
     def weights(
         queries: Float[Array, "a k"], keys: Float[Array, "b k"], mask: RowMask | None = None
     ) -> Float[Array, "a b"]:
-        logits = _products(queries, keys, _scale(scale, queries))
+        logits = products(queries, keys, _scale(scale, queries))
         return _normalised_exponential(logits, pairs_of(mask, queries, keys)).astype(queries.dtype)
 
     return RowKernel(weights=weights, exponential=Exponential(scale=scale))
@@ -137,16 +137,12 @@ def gaussian(
     def weights(
         queries: Float[Array, "a k"], keys: Float[Array, "b k"], mask: RowMask | None = None
     ) -> Float[Array, "a b"]:
-        factor = 2 * bandwidth * _scale(scale, queries)
+        factor = bandwidth * _scale(scale, queries)
         pairs = pairs_of(mask, queries, keys)
-        products = _products(queries, keys, factor)
-        wide, shape = products.dtype, products.shape
-        norms = jnp.broadcast_to(_squares(keys, factor / 2, wide)[None, :], shape)
+        exponents = distances(queries, keys, factor, of_rows=not normalize)
         if normalize:
-            return _normalised_exponential(products - norms, pairs).astype(queries.dtype)
-        norms = norms + jnp.broadcast_to(_squares(queries, factor / 2, wide)[:, None], shape)
-        # The square is expanded: round-off lets a weight exceed 1 by a few float32 epsilons of q^2.
-        kernel = jnp.exp(products - norms).astype(queries.dtype)
+            return _normalised_exponential(exponents, pairs).astype(queries.dtype)
+        kernel = jnp.exp(exponents).astype(queries.dtype)
         return kernel if pairs is None else jnp.where(pairs, kernel, 0)
 
     known = Exponential(scale=scale, bandwidth=bandwidth, normalize=normalize)
@@ -173,9 +169,9 @@ def linear(scale: float | None = None) -> RowKernel:
     def weights(
         queries: Float[Array, "a k"], keys: Float[Array, "b k"], mask: RowMask | None = None
     ) -> Float[Array, "a b"]:
-        products = _products(queries, keys, _scale(scale, queries)).astype(queries.dtype)
+        inner = products(queries, keys, _scale(scale, queries)).astype(queries.dtype)
         pairs = pairs_of(mask, queries, keys)
-        return products if pairs is None else jnp.where(pairs, products, 0)
+        return inner if pairs is None else jnp.where(pairs, inner, 0)
 
     return RowKernel(weights=weights)
 
@@ -187,23 +183,6 @@ def _check_scale(scale: float | None) -> None:
 
 def _scale(scale: float | None, queries: Float[Array, "a k"]) -> float:
     return queries.shape[-1] ** -0.5 if scale is None else scale
-
-
-def _products(
-    queries: Float[Array, "a k"], keys: Float[Array, "b k"], factor: float
-) -> Float[Array, "a b"]:
-    """Inner products times a factor."""
-    # Sixteen bits do for the factors, but not for what an exponential is taken of.
-    wide = jnp.promote_types(queries.dtype, jnp.float32)
-    if wide == queries.dtype:
-        # Queries are fewer numbers to multiply than weights, in the backward pass too.
-        return matmul(factor * queries, keys, "nt")
-    return factor * matmul(queries, keys, "nt", dtype=wide)
-
-
-def _squares(vectors: Float[Array, "a k"], factor: float, dtype: Any) -> Float[Array, "a"]:
-    wide = vectors.astype(dtype)
-    return factor * jnp.sum(wide * wide, axis=-1)
 
 
 @jax.custom_jvp
