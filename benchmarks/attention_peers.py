@@ -66,10 +66,15 @@ def of_peer(peer: Peer, heads: nn.Head, given: Problem) -> Contender:
 
 
 def of_ours(
-    apply: Callable[[Any, jax.Array], Any], heads: Any, given: Problem, mesh: Mesh | None = None
+    apply: Callable[[Any, jax.Array], Any],
+    heads: Any,
+    given: Problem,
+    mesh: Mesh | None = None,
+    *,
+    chunk: int | None = None,
 ) -> Contender:
-    """The gradient of this library's risk of a map of one sample, in chunks of its own choice."""
-    risk = flow.empirical_risk(apply, given.tokens, given.targets, mesh=mesh)
+    """The gradient of this library's risk of a map of one sample."""
+    risk = flow.empirical_risk(apply, given.tokens, given.targets, chunk=chunk, mesh=mesh)
     theta = heads if mesh is None else devices.spread(heads, mesh, PartitionSpec())
     every = jax.jit(lambda heads, tokens: jax.lax.map(lambda one: apply(heads, one), tokens))
     return compiled(risk_gradient, risk, theta, output=lambda: every(heads, given.tokens))

@@ -1,15 +1,16 @@
 """Costs about a gradient: its activations, a unit of flow time, several seeds, virtual devices.
 
-    activations = scratch of twice the samples - scratch of the samples
+    activations = scratch of many samples at once - scratch of few
 
-One trap: scratch holds copies of the parameters too, which grow with the heads whatever is done.
+One trap: scratch holds copies of the parameters too, which grow with the heads whatever is done;
+activations of few samples fit into those that are not needed any more.
 """
 
 import math
 import os
 from typing import Any
 
-from benchmarks import width_networks, width_spread
+from benchmarks import width_flows, width_networks, width_spread
 from benchmarks.attention_problem import Shape
 
 
@@ -18,19 +19,15 @@ def shape(config: Any, heads: int, tokens: int) -> Shape:
     return Shape(heads, config.head_dim, config.dim, tokens, config.batch)
 
 
-def activations(config: Any, rows: list[dict]) -> list[dict]:
-    """Scratch that twice the samples add, at every number of heads that is fitted."""
+def activations(config: Any) -> list[dict]:
+    """Scratch that more samples add, at every number of heads that is fitted."""
     _, depth, tokens = config.fixed
-    found = []
-    for heads in (number for number in config.heads if number >= config.asymptotic):
-        scratch = {
-            row["library"]: row["scratch_bytes"]
-            for row in rows
-            if (row["scan"], row["heads"]) == ("heads", heads)
-        }
-        grown = width_networks.activations(shape(config, heads, tokens), depth, scratch)
-        found += [{"heads": heads, "library": name, "bytes": it} for name, it in grown.items()]
-    return found
+    return [
+        {"heads": heads, "library": name, "bytes": found}
+        for heads in config.heads
+        if heads >= config.asymptotic
+        for name, found in width_networks.activations(shape(config, heads, tokens), depth).items()
+    ]
 
 
 def flows(config: Any) -> list[dict]:
@@ -38,8 +35,9 @@ def flows(config: Any) -> list[dict]:
     _, depth, tokens = config.fixed
     found = []
     for heads in config.flow_heads:
-        solved = width_networks.flowing(shape(config, heads, tokens), depth, config.horizon)
-        found.append({"heads": heads, "horizon": config.horizon, **solved._asdict()})
+        field = width_flows.field(shape(config, heads, tokens), depth)
+        ((solved, _),) = width_flows.solved({"one": field}, config.horizon, rounds=2).values()
+        found.append({"heads": heads, "horizon": config.horizon, "devices": 1, **solved})
     return found
 
 
@@ -74,8 +72,20 @@ def devices(config: Any) -> dict[str, Any]:
         depth,
         devices=config.devices,
         rounds=config.rounds,
+        horizon=config.horizon,
     )
-    ratios = {
-        key: said["several"][key] / said["one"][key] for key in ("seconds", "processor_seconds")
-    }
-    return {"heads": config.device_heads, **said, **ratios}
+    found = {"heads": config.device_heads, **said}
+    for what in ("", "flow "):
+        one, several = said[f"{what}one"], said[f"{what}several"]
+        for key in ("seconds", "processor_seconds"):
+            found[f"{what}{key}"] = several[key] / one[key]
+    return found
+
+
+def spread_flows(config: Any, said: dict[str, Any]) -> list[dict]:
+    """The flow on one of the virtual devices and on all, as rows beside the others."""
+    sizes = {"heads": config.device_heads, "horizon": config.horizon}
+    return [
+        {**sizes, "devices": number, **said[f"flow {name}"]}
+        for name, number in (("one", 1), ("several", said["devices"]))
+    ]

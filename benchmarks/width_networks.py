@@ -15,7 +15,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import diffrax
 import jax
 import jax.numpy as jnp
 
@@ -24,10 +23,11 @@ from benchmarks.attention_peers import LINEN, OURS, TORCH, Peer
 from benchmarks.attention_problem import Contender, Problem, Shape
 from benchmarks.attention_rows import finished
 from benchmarks.distance_timing import interleaved
-from meanfield import flow, nn, ode
-from meanfield.flow.program import whole
+from meanfield import nn
 
 SEED = 0
+MORE = 8
+"""Times the samples whose activations are told from copies of the parameters."""
 
 
 class Peaks(NamedTuple):
@@ -35,17 +35,6 @@ class Peaks(NamedTuple):
 
     flops_per_second: float
     bytes_per_second: float
-
-
-class Flow(NamedTuple):
-    """A solved gradient flow: gradients, seconds of a second solve, bytes of its program."""
-
-    gradients: int
-    seconds: float
-    processor_seconds: float
-    scratch_bytes: float
-    argument_bytes: float
-    output_bytes: float
 
 
 def contenders(shape: Shape, depth: int, libraries: Sequence[str]) -> dict[str, Contender | str]:
@@ -63,16 +52,19 @@ def contenders(shape: Shape, depth: int, libraries: Sequence[str]) -> dict[str, 
     return found
 
 
-def activations(shape: Shape, depth: int, scratch: dict[str, float]) -> dict[str, float]:
-    """Scratch bytes that as many samples again add to a gradient, here and in flax.linen."""
-    twice = shape._replace(batch=2 * shape.batch)
-    given = attention_problem.problem(SEED, twice, "float32", depth=depth)
-    linen: Any = attention_peers.peers(twice, "float32")[LINEN]
-    more = {
-        OURS: attention_peers.of_ours(network(twice, depth), given.heads, given),
-        LINEN: _deep(linen, 1 / (depth * shape.heads), given),
-    }
-    return {name: it.scratch_bytes - scratch[name] for name, it in more.items()}
+def activations(shape: Shape, depth: int) -> dict[str, float]:
+    """Scratch bytes that more samples add to a gradient of them all at once, and linen's."""
+    several = [scratch(shape._replace(batch=times * shape.batch), depth) for times in (1, MORE)]
+    return {name: several[1][name] - several[0][name] for name in several[0]}
+
+
+def scratch(shape: Shape, depth: int) -> dict[str, float]:
+    """Scratch bytes of a gradient, all samples at once, here and in flax.linen."""
+    given = attention_problem.problem(SEED, shape, "float32", depth=depth)
+    linen: Any = attention_peers.peers(shape, "float32")[LINEN]
+    own = attention_peers.of_ours(network(shape, depth), given.heads, given, chunk=shape.batch)
+    other = _deep(linen, 1 / (depth * shape.heads), given)
+    return {OURS: own.scratch_bytes, LINEN: other.scratch_bytes}
 
 
 def network(shape: Shape, depth: int, *, axis: str | None = None) -> Callable[[Any, Any], Any]:
@@ -80,45 +72,6 @@ def network(shape: Shape, depth: int, *, axis: str | None = None) -> Callable[[A
     block = nn.attention(dim=shape.dim, head_dim=shape.head_dim)
     layers = nn.network((block,), depth=depth, axis=axis)
     return lambda heads, tokens: layers.apply((heads,), tokens)
-
-
-def flowing(shape: Shape, depth: int, horizon: float) -> Flow:
-    """The gradient flow of the mean square error from its start to a horizon, solved twice."""
-    given = attention_problem.problem(SEED, shape, "float32", depth=depth)
-    risk = flow.empirical_risk(network(shape, depth), given.tokens, given.targets, loss=mean_square)
-    field = flow.gradient_field(risk, lambda heads: float(depth * shape.heads))
-    heads = jax.tree.map(jnp.asarray, given.heads)
-    record: Any = None
-
-    def solve() -> float:
-        nonlocal record
-        record = flow.gradient_flow(field, heads, [0.0, horizon], atol=1e-3)
-        return float(record.statistics["gradients"])
-
-    timing = interleaved({OURS: solve}, rounds=1, least_seconds=0.0, patience=0.0)[OURS]
-    memory = _flow_memory(field, heads, horizon)
-    return Flow(
-        record.statistics["gradients"],
-        timing.seconds,
-        timing.processor_seconds,
-        memory.temp_size_in_bytes,
-        memory.argument_size_in_bytes,
-        memory.output_size_in_bytes,
-    )
-
-
-def _flow_memory(field: Any, heads: Any, horizon: float) -> Any:
-    """What the program of the whole flow says that it allocates."""
-    numbers = (jnp.asarray(given, jnp.float32) for given in ([0.0, horizon], 0.1, [1e-3, 1e-3]))
-    choices = {"solver": ode.RKC2(), "max_steps": 1000, "meter": diffrax.NoProgressMeter()}
-    program: Any = whole
-    lowered = program.lower((field, heads, {}, {}), *numbers, **choices)
-    return lowered.compile().compiled.memory_analysis()
-
-
-def mean_square(output: Any, target: Any) -> Any:
-    """Half the mean squared error of one sample, whose flow is no stiffer for more tokens."""
-    return jnp.mean((output - target) ** 2) / 2
 
 
 def peaks(size: int, dtype: str = "float32") -> Peaks:

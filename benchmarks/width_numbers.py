@@ -1,7 +1,7 @@
 """Fitted exponents, numbers asked for and measured of the width benchmark.
 
     memory of a gradient = arguments + outputs + scratch
-    activations = scratch of twice the samples - scratch of the samples
+    activations = scratch of many samples at once - scratch of few
 
 One trap: an exponent of a few points says as much as its interval; both are given.
 """
@@ -100,6 +100,11 @@ def numbers(results: dict) -> list[dict]:
     work, note = spread["processor_seconds"], f"of wall time {spread['seconds']:.2f}"
     found.append(_number(what + "processor time over one's", work, LARGEST_WORK, note=note))
     found.append(_number(what + "largest difference", spread["apart"], ROUND_OFF))
+    work, note = spread["flow processor_seconds"], f"of wall time {spread['flow seconds']:.2f}"
+    found.append(
+        _number(what + "a flow's processor time over one's", work, LARGEST_WORK, note=note)
+    )
+    found.append(_number(what + "largest difference of a flow", spread["flow apart"], ROUND_OFF))
     return found
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmarks.attention_peers import OURS
 from benchmarks.attention_rows import COLORS, WORDS, word
+from benchmarks.width_networks import MORE
 from benchmarks.width_numbers import QUANTITIES, SCANS, memory
 from meanfield import plots
 from meanfield.report import table
@@ -92,7 +93,8 @@ def page(results: dict, config: Any) -> str:
         f"The gradient flow of the mean square error to time {config.horizon:g}, solved by "
         "`gradient_flow` with its defaults but atol 1e-3; seconds of the second solve, which "
         "compiles nothing. Memory: arguments, outputs and scratch of the program that solves it, "
-        "which does not grow with the time; the heads and their gradients count several times.",
+        "which does not grow with the time; the heads and their gradients count several times. On "
+        "virtual devices, which share the cores, memory is that of each.",
         _flows(results["flows"]),
         "## Every network",
         f"Matrix-product peak measured in this run: {flops / 1e9:.4g} GFLOP/s, memory bandwidth "
@@ -114,8 +116,8 @@ def _setting(config: Any) -> str:
         f"others are {heads} heads, {depth} layers, {tokens} tokens. The other libraries are put "
         "about the same heads, their layers in a scan. Scratch is what the compiled program says "
         "it allocates besides arguments and outputs (`memory_analysis`): activations, and copies "
-        "of the parameters; PyTorch does not say. Activation memory is what twice the samples add "
-        "to the scratch. "
+        "of the parameters; PyTorch does not say. Activation memory is what "
+        f"{MORE} times the samples add to the scratch when all are handled at once. "
         "Compilation is timed apart. Contenders are called in turns; the median is reported. From "
         f"more than {config.all_up_to} heads on, flax.linen is the only other library."
     )
@@ -137,15 +139,15 @@ def _fits(found: list[dict]) -> str:
 
 def _flows(found: list[dict]) -> str:
     lines = [
-        [each["heads"], each["gradients"], each["gradients"] / each["horizon"],
+        [each["heads"], each["devices"], each["gradients"], each["gradients"] / each["horizon"],
          each["seconds"] / each["horizon"], each["processor_seconds"] / each["horizon"],
          1e3 * each["seconds"] / each["gradients"], memory(each) / 2**20,
          each["scratch_bytes"] / 2**20]
         for each in found
     ]  # fmt: skip
-    header = ["heads", "gradients", "gradients per unit of time", "seconds per unit of time",
-              "processor seconds per unit of time", "ms per gradient", "memory MiB",
-              "of it scratch MiB"]  # fmt: skip
+    header = ["heads", "devices", "gradients", "gradients per unit of time",
+              "seconds per unit of time", "processor seconds per unit of time", "ms per gradient",
+              "memory MiB", "of it scratch MiB"]  # fmt: skip
     return table(header, lines)
 
 

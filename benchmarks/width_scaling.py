@@ -135,11 +135,12 @@ def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
         # The better of before and after: what the machine can do.
         "peaks": [max(pair) for pair in zip(before, after, strict=True)],
         "rows": rows,
-        "activations": width_costs.activations(config, rows),
+        "activations": width_costs.activations(config),
         "flows": width_costs.flows(config),
         "seeds": width_costs.seeds(config),
         "devices": width_costs.devices(config),
     }
+    results["flows"] += width_costs.spread_flows(config, results["devices"])
     results["fits"] = width_numbers.fits(
         results["rows"], results["activations"], asymptotic=config.asymptotic
     )

@@ -1,10 +1,11 @@
 """Gradients on one device and on several virtual ones, in a process of its own.
 
-    python -m benchmarks.width_spread SEEDS HEADS HEAD_DIM DIM TOKENS BATCH DEPTH ROUNDS
+    python -m benchmarks.width_spread SEEDS HEADS HEAD_DIM DIM TOKENS BATCH DEPTH ROUNDS HORIZON
 
 runs with as many devices as ``XLA_FLAGS`` makes and prints one line of JSON: wall and processor
 seconds of every program and, of the same gradient on one device and on all, the largest difference
-relative to the largest entry. One seed: particles and samples are spread. Several: samples alone.
+relative to the largest entry. One seed: particles and samples are spread, and a flow is solved as
+well. Several: samples alone.
 
 One trap: virtual devices share the cores of one processor. They cannot be faster than one device;
 what they show is the work that the spreading adds.
@@ -22,9 +23,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 
-from benchmarks import attention_problem, width_networks
+from benchmarks import attention_problem, width_flows, width_networks
 from benchmarks.attention_problem import Contender, Shape, risk_gradient
 from benchmarks.attention_rows import finished
 from benchmarks.distance_timing import interleaved
@@ -32,7 +33,7 @@ from meanfield import devices, flow, replicas
 
 
 def measured(
-    shape: Shape, depth: int, *, devices: int, rounds: int, seeds: int = 1
+    shape: Shape, depth: int, *, devices: int, rounds: int, seeds: int = 1, horizon: float = 0.0
 ) -> dict[str, Any]:
     """What a process with so many virtual devices says.
 
@@ -43,6 +44,7 @@ def measured(
             the heads; all along the samples for several.
         rounds: Samples of each program, taken in turns.
         seeds: Networks whose gradients one program takes.
+        horizon: Time to which the flow of one seed is solved.
     """
     environment = {
         **os.environ,
@@ -50,7 +52,7 @@ def measured(
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path]),
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
     }
-    words = [sys.executable, "-m", __name__, *map(str, (seeds, *shape, depth, rounds))]
+    words = [sys.executable, "-m", __name__, *map(str, (seeds, *shape, depth, rounds, horizon))]
     told = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     if told.returncode:
         raise RuntimeError(f"the process with {devices} devices failed: {told.stderr}")
@@ -59,8 +61,8 @@ def measured(
 
 def main(words: Sequence[str]) -> None:
     """The programs in this process."""
-    seeds, *sizes, depth, rounds = map(int, words)
-    shape = Shape(*sizes)
+    seeds, *sizes, depth, rounds = map(int, words[:-1])
+    shape, horizon = Shape(*sizes), float(words[-1])
     programs = _spread(shape, depth) if seeds == 1 else _seeds(shape, depth, seeds)
     timings = interleaved(
         {name: functools.partial(finished, it) for name, it in programs.items()},
@@ -73,13 +75,15 @@ def main(words: Sequence[str]) -> None:
         said["apart"] = attention_problem.apart(programs["several"].run(), programs["one"].run())
     for name, timing in timings.items():
         said[name] = {"seconds": timing.seconds, "processor_seconds": timing.processor_seconds}
+    if seeds == 1:
+        said |= _flows(shape, depth, rounds, horizon)
     print(json.dumps(said))
 
 
 def _spread(shape: Shape, depth: int) -> dict[str, Contender]:
     """The same gradient on one device and on all."""
     given = attention_problem.problem(width_networks.SEED, shape, "float32", depth=depth)
-    mesh = devices.mesh(data=2, heads=jax.device_count() // 2)
+    mesh = _mesh()
     along = PartitionSpec(None, "heads")
     alone = flow.empirical_risk(width_networks.network(shape, depth), given.tokens, given.targets)
     spread = flow.empirical_risk(
@@ -92,6 +96,22 @@ def _spread(shape: Shape, depth: int) -> dict[str, Contender]:
             risk_gradient, spread, devices.spread(given.heads, mesh, along)
         ),
     }
+
+
+def _flows(shape: Shape, depth: int, rounds: int, horizon: float) -> dict[str, Any]:
+    """The same flow on one device and on all."""
+    fields = {
+        "one": width_flows.field(shape, depth),
+        "several": width_flows.field(shape, depth, _mesh()),
+    }
+    found = width_flows.solved(fields, horizon, rounds=rounds)
+    ends = (found[name][1] for name in ("several", "one"))
+    costs = {f"flow {name}": costs for name, (costs, _) in found.items()}
+    return costs | {"flow apart": attention_problem.apart(*ends)}
+
+
+def _mesh() -> Mesh:
+    return devices.mesh(data=2, heads=jax.device_count() // 2)
 
 
 def _seeds(shape: Shape, depth: int, seeds: int) -> dict[str, Contender]:

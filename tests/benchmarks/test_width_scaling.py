@@ -30,7 +30,10 @@ def test_tiny_run(tiny):
     assert max(row["error"] for row in rows) < 1e-5
     assert [row["heads"] for row in rows if row["library"] == OURS] == [1, 2, 4]
     assert results["devices"]["devices"] == 2
-    assert results["devices"]["apart"] <= width_numbers.ROUND_OFF
+    for what in ("apart", "flow apart"):
+        assert results["devices"][what] <= width_numbers.ROUND_OFF
+    assert [each["devices"] for each in results["flows"]] == [1, 2]
+    assert len({each["gradients"] for each in results["flows"]}) == 1
     assert min(results["peaks"]) > 0
     assert results["seeds"][0]["spread"] > 0
     arrays, _ = store.load_run(tiny)
@@ -55,7 +58,8 @@ def test_numbers():
         "seeds": 3, "heads": 4, "devices": 2, "spread": 2.7, "processor_ratio": 2.0, "alone": 3.1,
         "mixed": 1.9,
     }]  # fmt: skip
-    spread = {"devices": 8, "heads": 64, "processor_seconds": 1.1, "seconds": 1.2, "apart": 0.0}
+    spread = {"devices": 8, "heads": 64, "processor_seconds": 1.1, "seconds": 1.2, "apart": 0.0,
+              "flow processor_seconds": 1.3, "flow seconds": 0.9, "flow apart": 1e-6}  # fmt: skip
     grown = [{"heads": heads, "library": OURS, "bytes": heads**0.2} for heads in (4, 16, 64)]
     found = width_numbers.fits(rows, grown, asymptotic=4)
     results = {"rows": rows, "fits": found, "seeds": seeds, "devices": spread}
@@ -69,6 +73,8 @@ def test_numbers():
         "3 seeds in one program over one seed, both on 2 virtual devices, 4 heads": (2.7, False),
         "8 virtual devices, 64 heads: processor time over one's": (1.1, True),
         "8 virtual devices, 64 heads: largest difference": (0.0, True),
+        "8 virtual devices, 64 heads: a flow's processor time over one's": (1.3, False),
+        "8 virtual devices, 64 heads: largest difference of a flow": (1e-6, True),
     }
     assert {fit["points"] for fit in found} == {3}
     few = [row(NNX, heads, heads, heads) for heads in (4, 16)]
