@@ -6,9 +6,9 @@ need stays in the cache of a core, and slow if every pass reads and writes main 
     chunk = budget / (bytes of the largest array that one sample makes)
 
 A loop that adds up gradients reads and writes that of every weight in each turn, so a turn should
-have more to do than that, and no more than a core does fast:
+have much more to do than that, for all cores at once, and no more than they do fast:
 
-    bytes of a turn = 4 times those of the largest weight, at least LEAST, at most the budget
+    bytes of a turn = 24 times those of the largest weight, at least LEAST, at most three budgets
 
 Where all weights together outgrow the budget, every turn fetches them from main memory and writes
 their gradients back; turns are then as few as the budget allows.
@@ -29,7 +29,9 @@ from jaxtyping import PyTree
 BUDGET = {"cpu": 2**21}
 """Bytes that the largest array may have, by kind of device: about what a core's cache holds."""
 LEAST = 2**17
-"""Bytes that a core handles fastest by itself, and below which the turns of a loop cost more."""
+"""Bytes below which the turns of a loop cost more than what they do."""
+WORTH, MOST = 24, 3
+"""Bytes of a turn, in those of the largest weight, and at most so many budgets."""
 MOST_LAYERS, LEAST_WORK = 16, 2**17
 """Layers that a program may write out one by one, and bytes of weights times tokens that pay it."""
 ELSEWHERE = 2**30
@@ -52,12 +54,12 @@ def turn(weight: int, weights: int, /) -> int:
         weight: Bytes of the largest weight whose gradient the loop adds up.
         weights: Bytes of all of them.
 
-    >>> turn(10**9, 10**9) == turn(1, 10**9) == budget()
+    >>> turn(1, 10**9) == budget()
     True
     """
     if jax.default_backend() not in BUDGET or weights > budget():
         return budget()
-    return min(budget(), max(LEAST, 4 * weight))
+    return min(MOST * budget(), max(LEAST, WORTH * weight))
 
 
 def fitting(number: int, each: float | int, /, *, room: int | None = None) -> int:

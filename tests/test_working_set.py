@@ -27,10 +27,10 @@ def test_the_largest_arrays():
 
 
 def test_a_turn(monkeypatch):
-    """Closed form: four times the weight, within what a core does fast; else all there is."""
+    """Closed form: many times the weight, within what is done fast; else what fits the budget."""
     least, most = working_set.LEAST, working_set.budget()
-    turns = [working_set.turn(weight, most) for weight in (0, least // 4, least, 2 * least, most)]
-    assert turns == [least, least, 4 * least, 8 * least, most]
+    turns = [working_set.turn(weight, most) for weight in (0, least // 24, least, most)]
+    assert turns == [least, least, 24 * least, 3 * most]
     assert working_set.turn(0, most + 1) == most
     assert working_set.size({"a": np.ones(3), "b": 1.0}) == 8 * 4
     assert working_set.fitting(100, least, room=4 * least) == 4
