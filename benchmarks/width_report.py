@@ -93,8 +93,9 @@ def page(results: dict, config: Any) -> str:
         f"The gradient flow of the mean square error to time {config.horizon:g}, solved by "
         "`gradient_flow` with its defaults but atol 1e-3; seconds of the second solve, which "
         "compiles nothing. Memory: arguments, outputs and scratch of the program that solves it, "
-        "which does not grow with the time; the heads and their gradients count several times. On "
-        "virtual devices, which share the cores, memory is that of each.",
+        "which does not grow with the time; the heads and their gradients count several times. The "
+        "last two are one flow on one and on all virtual devices of one process, which share the "
+        "cores; memory is that of each.",
         _flows(results["flows"]),
         "## Every network",
         f"Matrix-product peak measured in this run: {flops / 1e9:.4g} GFLOP/s, memory bandwidth "
