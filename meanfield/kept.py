@@ -129,11 +129,6 @@ class Kept:
         """
         return self._place("flows", name) if self.directory else None
 
-    def is_empty(self) -> bool:
-        """Whether nothing has been computed yet, here or by another process of the run."""
-        homes = [home for home in (self.directory, *self.siblings) if home is not None]
-        return not any((home / kind).exists() for home in homes for kind in ("members", "flows"))
-
     def _place(self, kind: str, name: str, *, home: Path | None = None) -> store.Checkpoints:
         # One to one, and no name leaves the directory.
         folder = (home or self.directory or Path()) / kind / urllib.parse.quote(name, safe=" ,=+")
@@ -142,6 +137,18 @@ class Kept:
 
 NOTHING = Kept(None)
 """What a run that is not to be resumed keeps."""
+
+
+def holds(*places: Path) -> bool:
+    """Whether anything that was computed lies at one of the places.
+
+    Args:
+        places: Directories of :class:`Kept`, which need not exist.
+
+    >>> holds(Path("no"), Path("such"))
+    False
+    """
+    return any((place / kind).exists() for place in places for kind in ("members", "flows"))
 
 
 def beside(final: Path, /, *, process: int = 0) -> Path:

@@ -12,7 +12,6 @@ import datetime
 import glob
 import inspect
 import json
-import re
 import shlex
 import shutil
 import tempfile
@@ -133,6 +132,7 @@ def _follow(
         if takes(program, "kept") and choices.out:
             final = choices.out.resolve()
             mine = kept.beside(final, process=jax.process_index())
+            _refuse_leftovers(choices, mine)
             extra["kept"] = _own(mine, choices, name, _others(final, mine), stopping)
         program.run(choices.config, out_dir=Path(aside), progress=False, **extra)
 
@@ -143,29 +143,46 @@ def _keeping(
 ) -> Iterator[kept.Kept]:
     """What the run keeps, which stays if the block fails after anything was computed."""
     mine = kept.beside(final)
-    if mine.exists() and not choices.resume:
-        raise ValueError(
-            f"{mine} is what an interrupted run of {choices.out} has kept: "
-            "add --resume to go on with it, or remove it to begin anew"
-        )
+    _refuse_leftovers(choices, mine, *_others(final, mine))
     found = _own(mine, choices, name, _others(final, mine), stopping)
     try:
         yield found
     except BaseException as error:
-        if found.is_empty():
-            shutil.rmtree(mine, ignore_errors=True)
+        # Those that are there now: other processes may have begun after this one.
+        if kept.holds(mine, *_others(final, mine)):
+            out = str(choices.out or Path("runs") / final.name)
+            words = shlex.join([*_without_place(shlex.split(again)), "--out", out, "--resume"])
+            error.add_note(f"what was computed is kept; go on with: {words}")
         else:
-            words = re.sub(r" --(resume\b|out[ =]('[^']*'|\S+))", "", again)
-            out = shlex.quote(str(choices.out or Path("runs") / final.name))
-            error.add_note(f"what was computed is kept; go on with: {words} --out {out} --resume")
+            shutil.rmtree(mine, ignore_errors=True)
         raise
+
+
+def _refuse_leftovers(choices: Any, *places: Path) -> None:
+    if choices.resume:
+        return
+    for place in filter(kept.holds, places):
+        raise ValueError(
+            f"{place} is what an interrupted run of {choices.out} has kept: "
+            "add --resume to go on with it, or remove it to begin anew"
+        )
+
+
+def _without_place(words: list[str]) -> list[str]:
+    """The words of a command line but ``--resume`` and ``--out`` with its value."""
+    found, skip = [], False
+    for word in words:
+        if not (skip or word == "--resume" or word.split("=")[0] == "--out"):
+            found.append(word)
+        skip = word == "--out"
+    return found
 
 
 def _own(
     mine: Path, choices: Any, name: str, others: tuple[Path, ...], stopping: Callable[[], bool]
 ) -> kept.Kept:
     if not choices.resume:
-        # Of a process other than the first, whose own has gone.
+        # Nothing was computed in it.
         shutil.rmtree(mine, ignore_errors=True)
     found = kept.Kept(mine, siblings=others if choices.resume else (), stopping=stopping)
     found.same("experiment", name)

@@ -105,14 +105,13 @@ def test_starts(tmp_path):
 
 
 def test_what_counts_as_kept(tmp_path, calls):
-    """Closed form: what was given is nothing computed; a member is, of whatever process."""
-    keep = kept.Kept(tmp_path / "a")
-    keep.same("data", {})
-    assert keep.is_empty()
-    member(tmp_path / "a", calls)
-    assert not keep.is_empty()
-    other = kept.Kept(tmp_path / "b", siblings=(tmp_path / "a",))
-    assert not other.is_empty()
+    """Closed form: what was given is nothing computed; a member is, at whatever place."""
+    one, other = tmp_path / "a", tmp_path / "b"
+    kept.Kept(one).same("data", {})
+    assert not kept.holds(one, other)
+    member(one, calls)
+    assert kept.holds(other, one)
+    assert not kept.holds(other)
 
 
 def test_nothing(calls):
@@ -121,7 +120,6 @@ def test_nothing(calls):
     kept.NOTHING.same("data", object())
     assert kept.NOTHING.starts("now") == ["now"]
     assert kept.NOTHING.members("path")(3, lambda: 5) == 5
-    assert kept.NOTHING.is_empty()
 
 
 def test_checkpoints(tmp_path):

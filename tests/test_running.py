@@ -99,6 +99,27 @@ def test_a_failed_run_keeps_what_it_has(monkeypatch, capsys):
     assert ran("--out", "a", "--resume") == 0
 
 
+def test_what_other_processes_have_stays(monkeypatch, capsys, place):
+    """Fault: a run that fails before it computed anything leaves what another process has."""
+    other = place / ".it's here.kept-1"
+
+    def fails(*args, **kwargs):
+        (other / "members").mkdir(parents=True)
+        raise OSError(28, os.strerror(28), "x")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kept_program.side_by_side", fails)
+        assert ran("--out", "it's here") == 1
+    again = """--horizon 0.5 --out 'it'"'"'s here' --resume"""
+    assert again in capsys.readouterr().err
+    # Without the words nothing begins, and nothing is removed.
+    assert ran("--out", "it's here") == 2
+    assert f"{other} is what an interrupted run" in capsys.readouterr().err
+    assert (other / "members").is_dir()
+    assert ran("--out", "it's here", "--resume") == 0
+    assert [path.name for path in place.iterdir()] == ["it's here"]
+
+
 def test_grace(monkeypatch):
     """Closed form: after the first signal the block has its time, then it ends."""
     monkeypatch.setattr(halting, "GRACE", 0.05)
