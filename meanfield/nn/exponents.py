@@ -3,8 +3,9 @@ r"""What attention kernels take the exponential of: inner products and squared d
     products    E_ab = c q_a . k_b
     distances   E_ab = -c |q_a - k_b|^2 = 2c q_a . k_b - c |q_a|^2 - c |k_b|^2
 
-The derivative of distances needs sums of cotangents along rows and along columns. Both come with a
-product that is taken anyway, if keys and queries have one entry more, which is 1:
+The derivative of distances needs sums of cotangents along rows and along columns. On a
+processor both come with a product that is taken anyway, if keys and queries have one entry more,
+which is 1:
 
     dE_ab = (2 dq_a, -2 q_a . dq_a) . (k_b, 1) + (2 q_a, 1) . (dk_b, -2 k_b . dk_b)        for c = 1
 
@@ -23,7 +24,7 @@ from jaxtyping import Array, Float
 from meanfield.nn.products import matmul
 
 LANES = 16
-"""Numbers that processors handle at once: an entry more costs nothing but beside a multiple."""
+"""Numbers that a processor handles at once. Where k is a multiple, an entry more costs as many."""
 
 Queries = Float[Array, "a k"]
 Keys = Float[Array, "b k"]
@@ -62,8 +63,9 @@ def distances(queries: Queries, keys: Keys, factor: float, /, *, of_rows: bool) 
     >>> distances(jnp.ones((1, 2)), jnp.zeros((1, 2)), 3.0, of_rows=True).tolist()
     [[-6.0]]
     """
-    wide = jnp.promote_types(queries.dtype, jnp.float32)
-    if wide == queries.dtype and queries.shape[-1] % LANES:
+    wide = jnp.promote_types(jnp.result_type(queries, keys), jnp.float32)
+    fits = jax.default_backend() == "cpu" and queries.shape[-1] % LANES
+    if fits and wide == queries.dtype == keys.dtype:
         # Numbers that are no constants of a loop: the processor's products fuse with those alone.
         root = factor**0.5
         return _unscaled(of_rows=of_rows)(root * queries, root * keys)

@@ -68,11 +68,36 @@ def test_derivatives(size, of_rows):
 @either
 @pytest.mark.parametrize("size", [3, exponents.LANES])
 def test_batched(size, of_rows):
-    """Invariance: under vmap over both, and over one of them."""
-    queries, keys = vectors(size)
-    stacked = jnp.stack([queries, 2 * queries])
+    """Invariance: under vmap over queries, over keys, and over both."""
+    both = vectors(size)
+    stacked = [jnp.stack([leaf, 2 * leaf]) for leaf in both]
     distances = functools.partial(exponents.distances, of_rows=of_rows)
-    found = jax.vmap(lambda one: distances(one, keys, FACTOR))(stacked)
-    for one, of_one in zip(found, stacked, strict=True):
-        known = distances(of_one, keys, FACTOR)
-        np.testing.assert_allclose(one, known, rtol=1e-13, atol=1e-13)
+    for mapped in ((True, False), (False, True), (True, True)):
+        given = [many if on else one for on, many, one in zip(mapped, stacked, both, strict=True)]
+        axes = tuple(0 if on else None for on in mapped)
+        found = jax.vmap(lambda *each: distances(*each, FACTOR), in_axes=axes)(*given)
+        for at in range(2):
+            one = [leaf[at] if on else leaf for on, leaf in zip(mapped, given, strict=True)]
+            known = distances(*one, FACTOR)
+            np.testing.assert_allclose(found[at], known, rtol=1e-13, atol=1e-13)
+
+
+@either
+def test_factors_of_two_precisions(of_rows):
+    """Oracle: squares of differences; keys of sixteen bits are widened before they are squared."""
+    queries, keys = vectors(3, np.float32)
+    keys = keys.astype(jnp.bfloat16)
+    found = exponents.distances(queries, keys, FACTOR, of_rows=of_rows)
+    wide = [np.asarray(leaf, np.float64) for leaf in (queries, keys)]
+    np.testing.assert_allclose(found, differences(*wide, of_rows=of_rows), rtol=1e-5, atol=1e-5)
+
+
+@either
+def test_on_another_device(of_rows, monkeypatch):
+    """Invariance: elsewhere the rule is not taken, and the numbers are the same."""
+    given = vectors(3)
+    distances = functools.partial(exponents.distances, of_rows=of_rows)
+    here = jax.jacrev(lambda queries: distances(queries, given[1], FACTOR))(given[0])
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    there = jax.jacrev(lambda queries: distances(queries, given[1], FACTOR))(given[0])
+    np.testing.assert_allclose(here, there, rtol=1e-13, atol=1e-13)
