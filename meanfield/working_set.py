@@ -5,13 +5,12 @@ need stays in the cache of a core, and slow if every pass reads and writes main 
 
     chunk = budget / (bytes of the largest array that one sample makes)
 
-A loop that adds up gradients reads and writes that of every weight in each turn, so a turn should
-have much more to do than that, for all cores at once, and no more than they do fast:
+A loop over samples that adds up gradients reads and writes that of every weight in each turn, so a
+turn should have much more to do than that, for all cores of the device at once:
 
     bytes of a turn = 24 times those of the largest weight, at least LEAST, at most three budgets
 
-Where all weights together outgrow the budget, every turn fetches them from main memory and writes
-their gradients back; turns are then as few as the budget allows.
+With a device per core a turn is done by one core, and has 4 times the weight, at most the budget.
 
 One trap: arrays that no sample enters, such as weights, are there once whatever the chunk; they
 must not count among those that it makes.
@@ -27,11 +26,11 @@ from jax.extend import core
 from jaxtyping import PyTree
 
 BUDGET = {"cpu": 2**21}
-"""Bytes that the largest array may have, by kind of device: about what a core's cache holds."""
+"""Bytes that the largest array should have, by kind of device: about what a core's cache holds."""
 LEAST = 2**17
 """Bytes below which the turns of a loop cost more than what they do."""
-WORTH, MOST = 24, 3
-"""Bytes of a turn, in those of the largest weight, and at most so many budgets."""
+TURN, TURN_OF_A_CORE = (24, 3), (4, 1)
+"""Bytes of a turn in those of the largest weight, at most in budgets; with a device per core."""
 MOST_LAYERS, LEAST_WORK = 16, 2**17
 """Layers that a program may write out one by one, and bytes of weights times tokens that pay it."""
 ELSEWHERE = 2**30
@@ -39,7 +38,7 @@ ELSEWHERE = 2**30
 
 
 def budget() -> int:
-    """Bytes that the largest array may have on the default device.
+    """Bytes that the largest array should have on the default device.
 
     >>> budget() >= 2**20
     True
@@ -47,19 +46,19 @@ def budget() -> int:
     return BUDGET.get(jax.default_backend(), ELSEWHERE)
 
 
-def turn(weight: int, weights: int, /) -> int:
+def turn(weight: int, /) -> int:
     """Bytes that the largest array of one turn of a loop over samples may have.
 
     Args:
         weight: Bytes of the largest weight whose gradient the loop adds up.
-        weights: Bytes of all of them.
 
-    >>> turn(1, 10**9) == budget()
+    >>> turn(10**9) >= budget()
     True
     """
-    if jax.default_backend() not in BUDGET or weights > budget():
+    if jax.default_backend() not in BUDGET:
         return budget()
-    return min(MOST * budget(), max(LEAST, WORTH * weight))
+    worth, most = TURN if jax.local_device_count() == 1 else TURN_OF_A_CORE
+    return min(most * budget(), max(LEAST, worth * weight))
 
 
 def fitting(number: int, each: float | int, /, *, room: int | None = None) -> int:

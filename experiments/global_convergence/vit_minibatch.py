@@ -194,8 +194,7 @@ def _programs(config: Any, built: nn.Model, scaling: str) -> tuple[Callable, Cal
 
     def measure(theta: Any, x: Any, y: Any) -> dict[str, Any]:
         largest = working_set.largest_arrays(built.apply, theta, x[0])
-        room = working_set.turn(largest.weight, working_set.size(theta))
-        at_once = config.chunk or working_set.fitting(len(x), largest.made, room=room)
+        at_once = config.chunk or working_set.fitting(len(x), largest.made)
         logits = jax.lax.map(lambda image: built.apply(theta, image), x, batch_size=at_once)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
         right = (jnp.argmax(logits, axis=-1) == y).astype(losses.dtype)

@@ -30,7 +30,7 @@ from meanfield.checks import choice, count, finite, non_negative
 from meanfield.flow.chunks import chunked_sum
 from meanfield.notation import Risk, Scalar
 from meanfield.tree import broadcast_prefix, leading_axis, squared_norm
-from meanfield.working_set import fitting, largest_arrays, size, turn
+from meanfield.working_set import fitting, largest_arrays, turn
 
 Loss = Callable[[Any, Any], Scalar]
 
@@ -95,7 +95,7 @@ def empirical_risk(
         loss: ``"square"``, ``"cross_entropy"`` or a function (output, target) -> number.
         chunk: Samples handled at once; it sets memory and speed, the value changes to round-off. A
             chunk that does not divide the data is handled by a shorter last one. If None, all, or
-            as many as keep the largest array of the map in the device's fast memory.
+            as many as the device handles fastest at once (:func:`meanfield.working_set.turn`).
         mesh: Devices that share the work: samples lie along its axis ``"data"``, if it has one.
         partition: How theta lies on the mesh: a prefix of ``jax.sharding.PartitionSpec``
             (``model.partition``); theta is on every device if None.
@@ -194,8 +194,7 @@ class _MeanLoss:
         if chunk is None:
             one = jax.eval_shape(lambda x: jax.tree.map(lambda leaf: leaf[0], x), data[0])
             largest = largest_arrays(self.apply, theta, one)
-            room = turn(largest.weight, size(theta))
-            chunk = fitting(samples, largest.made, room=room)
+            chunk = fitting(samples, largest.made, room=turn(largest.weight))
 
         def total(theta: PyTree, inputs: PyTree, targets: PyTree) -> Scalar:
             outputs = jax.vmap(self.apply, in_axes=(None, 0))(theta, inputs)
