@@ -36,8 +36,10 @@ def flows(config: Any) -> list[dict]:
     found = []
     for heads in config.flow_heads:
         field = width_flows.field(shape(config, heads, tokens), depth)
-        ((solved, _),) = width_flows.solved({"one": field}, config.horizon, rounds=2).values()
-        found.append({"heads": heads, "horizon": config.horizon, "devices": 1, **solved})
+        solved = width_flows.solved(
+            {"one": field}, config.horizon, rounds=config.rounds, patience=config.patience
+        )
+        found.append({"heads": heads, "horizon": config.horizon, **solved["one"][0]})
     return found
 
 
@@ -64,28 +66,22 @@ def seeds(config: Any) -> list[dict]:
     return found
 
 
-def devices(config: Any) -> dict[str, Any]:
-    """What several virtual devices say, and their costs over those of one."""
+def devices(config: Any) -> list[dict]:
+    """For every number of heads asked for, what several virtual devices say and cost over one."""
     _, depth, tokens = config.fixed
-    said = width_spread.measured(
-        shape(config, config.device_heads, tokens),
-        depth,
-        devices=config.devices,
-        rounds=config.rounds,
-        horizon=config.horizon,
-    )
-    found = {"heads": config.device_heads, **said}
-    for what in ("", "flow "):
-        one, several = said[f"{what}one"], said[f"{what}several"]
-        for key in ("seconds", "processor_seconds"):
-            found[f"{what}{key}"] = several[key] / one[key]
+    found = []
+    for heads in config.device_heads:
+        said = width_spread.measured(
+            shape(config, heads, tokens),
+            depth,
+            devices=config.devices,
+            rounds=config.rounds,
+            horizon=config.horizon,
+        )
+        ratios = {
+            f"{what}{key}": said[f"{what}several"][key] / said[f"{what}one"][key]
+            for what in ("", "flow ")
+            for key in ("seconds", "processor_seconds")
+        }
+        found.append({"heads": heads, "horizon": config.horizon, **said, **ratios})
     return found
-
-
-def spread_flows(config: Any, said: dict[str, Any]) -> list[dict]:
-    """The flow on one of the virtual devices and on all, as rows beside the others."""
-    sizes = {"heads": config.device_heads, "horizon": config.horizon}
-    return [
-        {**sizes, "devices": number, **said[f"flow {name}"]}
-        for name, number in (("one", 1), ("several", said["devices"]))
-    ]

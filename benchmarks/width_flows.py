@@ -38,7 +38,7 @@ def field(shape: Shape, depth: int, mesh: Mesh | None = None) -> tuple[Any, Any]
 
 
 def solved(
-    fields: Mapping[str, tuple[Any, Any]], horizon: float, *, rounds: int
+    fields: Mapping[str, tuple[Any, Any]], horizon: float, *, rounds: int, patience: float
 ) -> dict[str, tuple[dict[str, float], Any]]:
     """Costs of every flow and its end; they are solved in turns, compiled before.
 
@@ -46,6 +46,7 @@ def solved(
         fields: Velocities and starts.
         horizon: Time to which they are solved.
         rounds: Solves of each.
+        patience: Seconds for all solves of one; a slow one gets fewer, at least two.
     """
     records: dict[str, Any] = {}
 
@@ -55,13 +56,14 @@ def solved(
 
     timings = interleaved(
         {name: functools.partial(solve, name) for name in fields},
-        rounds=rounds, least_seconds=0.0, patience=float("inf"),
+        rounds=rounds, least_seconds=0.0, patience=patience,
     )  # fmt: skip
     found = {}
     for name, timing in timings.items():
         memory = _memory(*fields[name], horizon)
         costs = {
             "gradients": records[name].statistics["gradients"],
+            "products": records[name].statistics["products"],
             "seconds": timing.seconds,
             "processor_seconds": timing.processor_seconds,
             "scratch_bytes": memory.temp_size_in_bytes,

@@ -55,6 +55,15 @@ def fits(rows: list[dict], activations: list[dict], *, asymptotic: int) -> list[
     return found
 
 
+def flow_fit(flows: list[dict]) -> list[dict]:
+    """The exponent of a flow's time in heads, where there are enough of them."""
+    if len(flows) < LEAST_POINTS:
+        return []
+    seconds = [each["seconds"] / each["gradients"] for each in flows]
+    fit = rates.log_log_slope([each["heads"] for each in flows], seconds)._asdict()
+    return [{"scan": "heads", "library": OURS, "quantity": "flow", **fit}]
+
+
 def _quantity(row: dict, quantity: str) -> float:
     return memory(row) if quantity == "memory" else row[quantity]
 
@@ -95,16 +104,23 @@ def numbers(results: dict) -> list[dict]:
         note = f"of processor time {each['processor_ratio']:.2f}; both on one device "
         note += f"{each['alone']:.2f}; over one seed on one device {each['mixed']:.2f}"
         found.append(_number(what, each["spread"], LARGEST_SEEDS, note=note))
-    spread = results["devices"]
-    what = f"{spread['devices']} virtual devices, {spread['heads']} heads: "
-    work, note = spread["processor_seconds"], f"of wall time {spread['seconds']:.2f}"
-    found.append(_number(what + "processor time over one's", work, LARGEST_WORK, note=note))
-    found.append(_number(what + "largest difference", spread["apart"], ROUND_OFF))
-    work, note = spread["flow processor_seconds"], f"of wall time {spread['flow seconds']:.2f}"
-    found.append(
-        _number(what + "a flow's processor time over one's", work, LARGEST_WORK, note=note)
-    )
-    found.append(_number(what + "largest difference of a flow", spread["flow apart"], ROUND_OFF))
+    for spread in results["devices"]:
+        found += _of_devices(spread)
+    return found
+
+
+def _of_devices(spread: dict) -> list[dict]:
+    where, found = f"{spread['devices']} virtual devices, {spread['heads']} heads: ", []
+    for what, words in (("", ""), ("flow ", "a flow's ")):
+        work, note = (
+            spread[f"{what}processor_seconds"],
+            f"of wall time {spread[f'{what}seconds']:.2f}",
+        )
+        found.append(
+            _number(f"{where}{words}processor time over one's", work, LARGEST_WORK, note=note)
+        )
+        apart = spread[f"{what}apart"]
+        found.append(_number(f"{where}{words}largest difference", apart, ROUND_OFF))
     return found
 
 

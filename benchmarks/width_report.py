@@ -87,16 +87,16 @@ def page(results: dict, config: Any) -> str:
         "![Time and memory against heads, depth and tokens](scaling.png)\n\n*Median seconds of a "
         "gradient, and the memory of its program (arguments, outputs and scratch).*",
         "## Exponents",
-        f"Slopes on logarithmic axes with 95 % intervals; in heads from {config.asymptotic} on.",
+        f"Slopes on logarithmic axes with 95 % intervals; in heads from {config.asymptotic} on. "
+        "Whether a number is met is decided by the slope alone.",
         _fits(results["fits"]),
         "## Flow",
-        f"The gradient flow of the mean square error to time {config.horizon:g}, solved by "
-        "`gradient_flow` with its defaults but atol 1e-3; seconds of the second solve, which "
-        "compiles nothing. Memory: arguments, outputs and scratch of the program that solves it, "
-        "which does not grow with the time; the heads and their gradients count several times. The "
-        "last two are one flow on one and on all virtual devices of one process, which share the "
-        "cores; memory is that of each.",
+        _flow_setting(results["fits"], config),
         _flows(results["flows"]),
+        "## Devices",
+        "Gradients and flows on one of several virtual devices and on all of them, which share the "
+        "cores; memory is that of each device.",
+        _devices(results["devices"]),
         "## Every network",
         f"Matrix-product peak measured in this run: {flops / 1e9:.4g} GFLOP/s, memory bandwidth "
         f"{moved / 1e9:.3g} GB/s. Fraction of the peak: operations of the matrix products, none "
@@ -138,17 +138,49 @@ def _fits(found: list[dict]) -> str:
     return table(["against", "library", *QUANTITIES.values()], lines)
 
 
+def _flow_setting(fits: list[dict], config: Any) -> str:
+    said = (
+        f"The gradient flow of the mean square error to time {config.horizon:g}, solved by "
+        "`gradient_flow` with its defaults but atol 1e-3; median seconds of solves that compile "
+        "nothing. Some gradients go into the spectral radius that bounds its steps. Memory: "
+        "arguments, outputs and scratch of the program that solves it, which does not grow with "
+        "the time; the heads and their gradients count several times."
+    )
+    slopes = [fit for fit in fits if fit["quantity"] == "flow"]
+    return said + "".join(
+        f" Seconds per gradient of a flow grow like heads to the power {fit['slope']:.3f} "
+        f"({fit['low']:.3f} to {fit['high']:.3f})."
+        for fit in slopes
+    )
+
+
 def _flows(found: list[dict]) -> str:
     lines = [
-        [each["heads"], each["devices"], each["gradients"], each["gradients"] / each["horizon"],
+        [each["heads"], each["gradients"], each["products"], each["gradients"] / each["horizon"],
          each["seconds"] / each["horizon"], each["processor_seconds"] / each["horizon"],
          1e3 * each["seconds"] / each["gradients"], memory(each) / 2**20,
          each["scratch_bytes"] / 2**20]
         for each in found
     ]  # fmt: skip
-    header = ["heads", "devices", "gradients", "gradients per unit of time",
+    header = ["heads", "gradients", "of them for the radius", "gradients per unit of time",
               "seconds per unit of time", "processor seconds per unit of time", "ms per gradient",
               "memory MiB", "of it scratch MiB"]  # fmt: skip
+    return table(header, lines)
+
+
+def _devices(found: list[dict]) -> str:
+    lines = [
+        [each["heads"], each["devices"] if which == "several" else 1,
+         *(1e3 * each[which][key] for key in ("seconds", "processor_seconds")),
+         memory(each[which]) / 2**20, each[f"flow {which}"]["seconds"] / each["horizon"],
+         each[f"flow {which}"]["processor_seconds"] / each["horizon"],
+         memory(each[f"flow {which}"]) / 2**20]
+        for each in found
+        for which in ("one", "several")
+    ]  # fmt: skip
+    header = ["heads", "devices", "ms", "processor ms", "memory MiB",
+              "flow: seconds per unit of time", "processor seconds per unit of time",
+              "memory MiB"]  # fmt: skip
     return table(header, lines)
 
 

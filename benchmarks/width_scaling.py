@@ -58,9 +58,9 @@ class Config:
     """Seconds for all samples of one contender; a slow one gets fewer, at least two."""
     peak_size: int = 2048
     """Rows of the matrices whose product is taken for the peak."""
-    flow_heads: tuple[int, ...] = (4, 256)
+    flow_heads: tuple[int, ...] = (4, 64, 256, 1024)
     """Heads for which a gradient flow is solved; none of them for none."""
-    horizon: float = 10.0
+    horizon: float = 30.0
     """Time to which it is solved."""
     seeds: int = 3
     """Seeds batched in one program."""
@@ -68,7 +68,7 @@ class Config:
     """Heads for which they are."""
     devices: int = 8
     """Virtual devices: two along the samples, the others along the heads."""
-    device_heads: int = 256
+    device_heads: tuple[int, ...] = (64, 256)
     """Heads that are spread over them."""
 
     def __post_init__(self) -> None:
@@ -99,7 +99,8 @@ class Config:
         checks.count("seeds", self.seeds, least=2)
         checks.positive("horizon", self.horizon)
         half = checks.count("devices", self.devices, least=2) // 2
-        if self.devices % 2 or self.device_heads % half or self.batch % 2:
+        uneven = any(heads % half for heads in self.device_heads)
+        if self.devices % 2 or uneven or self.batch % 2:
             raise ValueError(
                 f"devices must be even and half of them divide the heads, two the batch, got "
                 f"{self.devices} for {self.device_heads} heads and batch {self.batch}"
@@ -110,7 +111,7 @@ PRESETS = {
     "tiny": Config(
         scans=("heads",), libraries=(LINEN,), heads=(1, 2, 4), fixed=(2, 1, 3), asymptotic=1,
         head_dim=2, dim=4, batch=2, rounds=2, least_seconds=0.0, patience=0.0, peak_size=32,
-        flow_heads=(), seeds=2, seed_heads=(2,), devices=2, device_heads=2,
+        flow_heads=(1, 2, 4), horizon=5.0, seeds=2, seed_heads=(2,), devices=2, device_heads=(2,),
     ),
     "default": Config(),
 }  # fmt: skip
@@ -140,10 +141,10 @@ def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
         "seeds": width_costs.seeds(config),
         "devices": width_costs.devices(config),
     }
-    results["flows"] += width_costs.spread_flows(config, results["devices"])
     results["fits"] = width_numbers.fits(
         results["rows"], results["activations"], asymptotic=config.asymptotic
     )
+    results["fits"] += width_numbers.flow_fit(results["flows"])
     results["numbers"] = width_numbers.numbers(results)
     with store.replacing(out_dir / "results.json") as path:
         path.write_text(json.dumps(store.plain(results), indent=1) + "\n", encoding="utf-8")

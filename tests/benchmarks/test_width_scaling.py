@@ -29,11 +29,11 @@ def test_tiny_run(tiny):
     assert {row["library"] for row in rows} == {OURS, LINEN}
     assert max(row["error"] for row in rows) < 1e-5
     assert [row["heads"] for row in rows if row["library"] == OURS] == [1, 2, 4]
-    assert results["devices"]["devices"] == 2
-    for what in ("apart", "flow apart"):
-        assert results["devices"][what] <= width_numbers.ROUND_OFF
-    assert [each["devices"] for each in results["flows"]] == [1, 2]
-    assert len({each["gradients"] for each in results["flows"]}) == 1
+    (spread,) = results["devices"]
+    assert (spread["devices"], spread["heads"]) == (2, 2)
+    assert max(spread["apart"], spread["flow apart"]) <= width_numbers.ROUND_OFF
+    assert spread["flow one"]["gradients"] == spread["flow several"]["gradients"] > 0
+    assert [each["heads"] for each in results["flows"]] == [1, 2, 4]
     assert min(results["peaks"]) > 0
     assert results["seeds"][0]["spread"] > 0
     arrays, _ = store.load_run(tiny)
@@ -62,7 +62,7 @@ def test_numbers():
               "flow processor_seconds": 1.3, "flow seconds": 0.9, "flow apart": 1e-6}  # fmt: skip
     grown = [{"heads": heads, "library": OURS, "bytes": heads**0.2} for heads in (4, 16, 64)]
     found = width_numbers.fits(rows, grown, asymptotic=4)
-    results = {"rows": rows, "fits": found, "seeds": seeds, "devices": spread}
+    results = {"rows": rows, "fits": found, "seeds": seeds, "devices": [spread]}
     by_name = {n["what"]: (round(n["value"], 6), n["met"]) for n in width_numbers.numbers(results)}
     assert by_name == {
         "memory at 64 heads over flax.linen's": (round(84 / 6420, 6), True),
@@ -74,9 +74,13 @@ def test_numbers():
         "8 virtual devices, 64 heads: processor time over one's": (1.1, True),
         "8 virtual devices, 64 heads: largest difference": (0.0, True),
         "8 virtual devices, 64 heads: a flow's processor time over one's": (1.3, False),
-        "8 virtual devices, 64 heads: largest difference of a flow": (1e-6, True),
+        "8 virtual devices, 64 heads: a flow's largest difference": (1e-6, True),
     }
     assert {fit["points"] for fit in found} == {3}
+    flows = [{"heads": heads, "seconds": 3 * heads**1.5, "gradients": 3} for heads in (1, 4, 16)]
+    (fit,) = width_numbers.flow_fit(flows)
+    assert round(fit["slope"], 6) == 1.5
+    assert not width_numbers.flow_fit(flows[:2])
     few = [row(NNX, heads, heads, heads) for heads in (4, 16)]
     assert not width_numbers.fits(few, [], asymptotic=4)
 
