@@ -10,7 +10,8 @@ turn should have much more to do than that, for all cores of the device at once:
 
     bytes of a turn = 24 times those of the largest weight, at least LEAST, at most three budgets
 
-With a device per core a turn is done by one core, and has 4 times the weight, at most the budget.
+Where devices share the work a turn is done by one core, and has 4 times the weight, at most the
+budget; where all weights together outgrow that, turns are as few as the budget allows.
 
 One trap: arrays that no sample enters, such as weights, are there once whatever the chunk; they
 must not count among those that it makes.
@@ -30,7 +31,7 @@ BUDGET = {"cpu": 2**21}
 LEAST = 2**17
 """Bytes below which the turns of a loop cost more than what they do."""
 TURN, TURN_OF_A_CORE = (24, 3), (4, 1)
-"""Bytes of a turn in those of the largest weight, at most in budgets; with a device per core."""
+"""Bytes of a turn in those of the largest weight, at most in budgets; where devices share."""
 MOST_LAYERS, LEAST_WORK = 16, 2**17
 """Layers that a program may write out one by one, and bytes of weights times tokens that pay it."""
 ELSEWHERE = 2**30
@@ -46,18 +47,20 @@ def budget() -> int:
     return BUDGET.get(jax.default_backend(), ELSEWHERE)
 
 
-def turn(weight: int, /) -> int:
+def turn(weight: int, weights: int, /, *, alone: bool) -> int:
     """Bytes that the largest array of one turn of a loop over samples may have.
 
     Args:
         weight: Bytes of the largest weight whose gradient the loop adds up.
+        weights: Bytes of all of them.
+        alone: Whether one device does all the work, with all cores.
 
-    >>> turn(10**9) >= budget()
+    >>> turn(10**9, 10**9, alone=True) >= turn(10**9, 10**9, alone=False) == budget()
     True
     """
-    if jax.default_backend() not in BUDGET:
+    if jax.default_backend() not in BUDGET or (weights > budget() and not alone):
         return budget()
-    worth, most = TURN if jax.local_device_count() == 1 else TURN_OF_A_CORE
+    worth, most = TURN if alone else TURN_OF_A_CORE
     return min(most * budget(), max(LEAST, worth * weight))
 
 

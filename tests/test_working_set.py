@@ -30,14 +30,14 @@ def test_a_turn(monkeypatch):
     """Closed form: many times the weight, within what is done fast; fewer for a core alone."""
     least, most = working_set.LEAST, working_set.budget()
     weights = (0, least // 24, least, most)
-    for devices, expected in ((1, [least, least, 24 * least, 3 * most]),
-                              (2, [least, least, 4 * least, most])):  # fmt: skip
-        monkeypatch.setattr(jax, "local_device_count", lambda number=devices: number)
-        assert [working_set.turn(weight) for weight in weights] == expected
+    for alone, expected in ((True, [least, least, 24 * least, 3 * most]),
+                            (False, [least, least, 4 * least, most])):  # fmt: skip
+        assert [working_set.turn(each, most, alone=alone) for each in weights] == expected
+        assert working_set.turn(0, most + 1, alone=alone) == (least if alone else most)
     assert working_set.size({"a": np.ones(3), "b": 1.0}) == 8 * 4
     assert working_set.fitting(100, least, room=4 * least) == 4
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert working_set.turn(0) == working_set.budget()
+    assert working_set.turn(0, 0, alone=True) == working_set.budget()
 
 
 def test_what_fits(monkeypatch):

@@ -30,7 +30,7 @@ from meanfield.checks import choice, count, finite, non_negative
 from meanfield.flow.chunks import chunked_sum
 from meanfield.notation import Risk, Scalar
 from meanfield.tree import broadcast_prefix, leading_axis, squared_norm
-from meanfield.working_set import fitting, largest_arrays, turn
+from meanfield.working_set import fitting, largest_arrays, size, turn
 
 Loss = Callable[[Any, Any], Scalar]
 
@@ -126,7 +126,8 @@ def empirical_risk(
         loss = LOSSES[choice("loss", loss, LOSSES)]
     chunk = chunk if chunk is None else min(count("chunk", chunk), samples)
 
-    mean_loss = _MeanLoss(apply=apply, loss=loss, chunk=chunk)
+    alone = mesh is None or mesh.size == 1
+    mean_loss = _MeanLoss(apply=apply, loss=loss, chunk=chunk, alone=alone)
     data = jax.tree.map(jnp.asarray, (inputs, targets))
     if mesh is None:
         return Partial(mean_loss, data)
@@ -186,6 +187,7 @@ class _MeanLoss:
     apply: Callable[[Any, Any], Any]
     loss: Loss
     chunk: int | None
+    alone: bool
 
     def __call__(self, data: PyTree, theta: PyTree, *, shares: int = 1) -> Scalar:
         """The mean over all samples, or one device's share of it."""
@@ -194,7 +196,8 @@ class _MeanLoss:
         if chunk is None:
             one = jax.eval_shape(lambda x: jax.tree.map(lambda leaf: leaf[0], x), data[0])
             largest = largest_arrays(self.apply, theta, one)
-            chunk = fitting(samples, largest.made, room=turn(largest.weight))
+            room = turn(largest.weight, size(theta), alone=self.alone)
+            chunk = fitting(samples, largest.made, room=room)
 
         def total(theta: PyTree, inputs: PyTree, targets: PyTree) -> Scalar:
             outputs = jax.vmap(self.apply, in_axes=(None, 0))(theta, inputs)
