@@ -25,6 +25,7 @@ COLLECTIVES = re.compile(
     r" (all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute)(?:-start)?\("
 )
 TIMES = np.linspace(0.0, 2.0, 3)
+BOUND = 0.5
 
 
 def regression(axis=None, chunk=None):
@@ -63,6 +64,19 @@ def flowing(model, energy, theta):
     field = flow.gradient_field(energy, model.time_scales)
     stop = {"low": flow.gradient_below(field, 1e-6)}
     return flow.gradient_flow(field, theta, TIMES, observe=energy, stop=stop)
+
+
+def halting(energy, model, theta):
+    """The record of a flow that an event ends, where the gradient has come down to BOUND."""
+    field = flow.gradient_field(energy, model.time_scales)
+    stop = {"low": flow.gradient_below(field, BOUND)}
+    return flow.gradient_flow(field, theta, TIMES, stop=stop)
+
+
+def curvature(energy, model, theta):
+    """The extreme eigenvalues of the Hessian in the flow's metric."""
+    found = flow.sharpness(flow.gradient_field(energy, model.time_scales))(theta)
+    return {"largest": found.largest, "smallest": found.smallest}
 
 
 def descending(model, mesh=None):
@@ -149,15 +163,21 @@ def main():
         spread = energy(model, mesh, chunks[0])
         found = derivatives(spread, theta)
         said[name] = {key: apart(value, expected[key]) for key, value in found.items()}
-        if PROCESS:
-            break
         if name == "whole":
-            compiled = jax.jit(lambda e, at: jax.grad(e)(at)).lower(spread, theta).compile()
-            said["gradient"] = COLLECTIVES.findall(compiled.as_text())
             one, all_of_them = flowing(alone, energy(alone), start), flowing(model, spread, theta)
             said["flow"] = apart(all_of_them.theta, one.theta)
             said["statistics"] = [one.statistics, all_of_them.statistics]
+        if PROCESS:
+            break
+        if name == "whole":
             said["solve"] = solve_collectives()
+            compiled = jax.jit(lambda e, at: jax.grad(e)(at)).lower(spread, theta).compile()
+            said["gradient"] = COLLECTIVES.findall(compiled.as_text())
+            ended = halting(energy(alone), alone, start), halting(spread, model, theta)
+            said["event"] = [[each.result, each.end_time] for each in ended]
+            said["event apart"] = apart(ended[1].theta, ended[0].theta)
+            known = curvature(energy(alone), alone, start)
+            said["curvature"] = apart(curvature(spread, model, theta), known)
             said["replicas"] = several(alone, model, start)
     print(json.dumps(said))
 

@@ -49,6 +49,14 @@ def test_eight_devices(tmp_path):
     # Round-off of every step, along a flow of some sixty of them.
     assert found["flow"] < 1000 * EPS
     assert found["statistics"][0] == found["statistics"][1]
+    # An event ends both at the same time, amid the flow.
+    (result, time), (again, its_time) = found["event"]
+    assert result == again == "stopped"
+    assert 0.1 < time < 1.9
+    # Round-off of the gradient moves the root of what an event asks by more.
+    assert abs(its_time - time) < 1e4 * EPS
+    assert found["event apart"] < 1e4 * EPS
+    assert found["curvature"] < 1000 * EPS
     # Two half-steps: one reduction over heads for each, forward and backward, and one over data.
     assert found["gradient"] == ["all-reduce"] * 5
     # Particles stay where they are: no solve gathers or moves them.
@@ -72,6 +80,8 @@ def test_two_processes(tmp_path):
     for found in said(tmp_path, [address, "2", "0"], [address, "2", "1"]):
         assert found["devices"] == 8
         assert max(found["whole"].values()) < 100 * EPS
+        assert found["flow"] < 1000 * EPS
+        assert found["statistics"][0] == found["statistics"][1]
 
 
 def test_a_mesh_of_one_device():
