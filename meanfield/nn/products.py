@@ -5,9 +5,13 @@ r"""Products of matrices whose gradients are as fast as they are.
 The cotangents of each are products of these three kinds again, so derivatives of every order in
 both modes stay among them. In sixteen bits, and for whole numbers, they are jax.numpy's.
 
-One trap: on a CPU a product whose left factor is read by columns is two to six times slower than
-one read by rows, and the usual rule for the gradient of a right factor makes just such a one. Here
-the smaller factor of it is laid out anew first. The primitive is this project's own:
+On a CPU a product whose left factor is read by columns is two to six times slower than one read by
+rows, and the usual rule for the gradient of a right factor makes just such a one. Here the smaller
+factor of it is laid out anew first, unless both are narrow. And a batch of products stays on one
+core, where a reduction is shared by all of them, together with what it reduces: so large batches
+are reduced, in two halves of the sum or by a largest entry that adds nothing.
+
+One trap: the primitive is this project's own:
 ``jax.checkpoint_policies.dots_saveable`` does not count it among the dots, and ``jax.experimental.
 jet`` does not know it.
 """
@@ -24,6 +28,10 @@ from jaxtyping import Array, Num
 
 from meanfield import devices
 
+NARROW = 256
+"""Columns of factors that one device reads by columns as fast as it lays them out anew."""
+LEAST_WORK, LEAST_ROWS = 2**15, 4096
+"""Multiplications of one product of a batch, and rows in all, from which it is worth sharing."""
 FORMS = {"nn": ("ab", "bc", "ac"), "nt": ("ab", "cb", "ac"), "tn": ("ab", "ac", "bc")}
 """Axes of the left factor, of the right one and of the product, by form."""
 
@@ -60,8 +68,10 @@ def matmul(
     factors = devices.aligned(jnp.asarray(left, dtype), jnp.asarray(right, dtype))
     # Read here: at the time of lowering the user's context is gone.
     settings: Any = jax.config
-    precision = settings.jax_default_matmul_precision
-    return product_p.bind(*factors, form=form, precision=precision)
+    choices = {"form": form, "precision": settings.jax_default_matmul_precision}
+    # Devices that share the work have a core each; exponents of attention are reduced anyway.
+    cores = {"alone": not devices.parted(), "reduced": form == "nt"}
+    return product_p.bind(*factors, **choices, **cores)
 
 
 def _einsum(
@@ -72,34 +82,67 @@ def _einsum(
     return jnp.einsum(axes, left, right, precision=precision, preferred_element_type=dtype)
 
 
-def _by_rows(left: Any, right: Any, *, form: str, precision: str | None) -> Any:
+def _plain(left: Any, right: Any, *, alone: bool, reduced: bool, **choices: Any) -> Any:
+    """The product as it stands, whoever shares the work."""
+    del alone, reduced
+    return _einsum(left, right, **choices)
+
+
+def _by_rows(
+    left: Any, right: Any, *, form: str, precision: str | None, alone: bool, reduced: bool
+) -> Any:
     """The product in the form that processors are fast at."""
+    product = functools.partial(_einsum, precision=precision)
+    # What is said here of several cores is true of the library that XLA calls in float32.
+    cores = alone and left.dtype == jnp.float32
+    sizes = dict(zip("".join(FORMS[form][:2]), left.shape[-2:] + right.shape[-2:], strict=True))
+    shared = cores and left.ndim > 2 and math.prod(sizes.values()) >= LEAST_WORK
     if form != "tn":
-        return _einsum(left, right, form=form, precision=precision)
-    rows = functools.partial(_einsum, form="nn", precision=precision)
+        found = product(left, right, form=form)
+        return _reduced(found) if shared and not reduced else found
+    if cores and left.ndim == 2 and max(left.shape[-1], right.shape[-1]) <= NARROW:
+        return product(left, right, form=form)
+    rows = left.shape[-2]
+    halved = shared and rows % 2 == 0
+    if halved:
+        left, right = (
+            leaf.reshape(*leaf.shape[:-2], 2, rows // 2, leaf.shape[-1]) for leaf in (left, right)
+        )
     # Without the barriers the compiler would undo the new layout.
-    if left.shape[-1] <= right.shape[-1]:
-        return rows(jax.lax.optimization_barrier(left.mT), right)
-    turned = rows(jax.lax.optimization_barrier(right.mT), left)
-    return jax.lax.optimization_barrier(turned).mT
+    swap = left.shape[-1] > right.shape[-1]
+    small, large = (right, left) if swap else (left, right)
+    found = product(jax.lax.optimization_barrier(small.mT), large, form="nn")
+    found = jnp.sum(found, axis=-3) if halved else found
+    return jax.lax.optimization_barrier(found).mT if swap else found
+
+
+def _reduced(products: Any) -> Any:
+    """The same numbers, which are finite or not as they were, by way of a reduction."""
+    if math.prod(products.shape[:-1]) < LEAST_ROWS:
+        return products
+    return products + 0 * jnp.max(products, axis=-1, keepdims=True)
 
 
 def _shape(left: Any, right: Any, **choices: Any) -> Any:
-    return jax.make_jaxpr(functools.partial(_einsum, **choices))(left, right).out_avals[0]
+    return jax.make_jaxpr(functools.partial(_plain, **choices))(left, right).out_avals[0]
 
 
 def _cotangent_left(cotangent: Any, left: Any, right: Any, *, form: str, **choices: Any) -> Any:
     if form == "tn":
-        return product_p.bind(right, cotangent, form="nt", **choices)
-    return product_p.bind(cotangent, right, form="nt" if form == "nn" else "nn", **choices)
+        return _cotangent(right, cotangent, "nt", **choices)
+    return _cotangent(cotangent, right, "nt" if form == "nn" else "nn", **choices)
 
 
 def _cotangent_right(cotangent: Any, left: Any, right: Any, *, form: str, **choices: Any) -> Any:
     if form == "nn":
-        return product_p.bind(left, cotangent, form="tn", **choices)
+        return _cotangent(left, cotangent, "tn", **choices)
     if form == "nt":
-        return product_p.bind(cotangent, left, form="tn", **choices)
-    return product_p.bind(left, cotangent, form="nn", **choices)
+        return _cotangent(cotangent, left, "tn", **choices)
+    return _cotangent(left, cotangent, "nn", **choices)
+
+
+def _cotangent(left: Any, right: Any, form: str, **choices: Any) -> Any:
+    return product_p.bind(left, right, form=form, **choices | {"reduced": False})
 
 
 def _batched(factors: Any, axes: Any, **choices: Any) -> Any:
@@ -120,9 +163,9 @@ def _batched(factors: Any, axes: Any, **choices: Any) -> Any:
 
 
 product_p = Primitive("meanfield_product")
-product_p.def_impl(jax.jit(_einsum, static_argnames=("form", "precision")))
+product_p.def_impl(jax.jit(_plain, static_argnames=("form", "precision", "alone", "reduced")))
 product_p.def_abstract_eval(_shape)
 ad.defbilinear(product_p, _cotangent_left, _cotangent_right)
 batching.primitive_batchers[product_p] = _batched
-mlir.register_lowering(product_p, mlir.lower_fun(_einsum, multiple_results=False))
+mlir.register_lowering(product_p, mlir.lower_fun(_plain, multiple_results=False))
 mlir.register_lowering(product_p, mlir.lower_fun(_by_rows, multiple_results=False), platform="cpu")

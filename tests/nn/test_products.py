@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
+from meanfield import devices
 from meanfield.nn.products import FORMS, matmul
 
 SIZES = {"a": 3, "b": 4, "c": 5}
@@ -85,6 +86,72 @@ def test_gradients_read_by_rows():
     contracted = re.findall(r" dot\(.*lhs_contracting_dims=\{(\d)\}", program.as_text() or "")
     assert len(contracted) >= 8
     assert set(contracted) == {"1"}
+
+
+def large(form, rows, lead=(4, 32)):
+    """A batch that is worth sharing among cores, in single precision."""
+    sizes = {"nn": (rows, 64, 16), "nt": (rows, 16, 64), "tn": (64, rows, 16)}[form]
+    names = dict(zip("abc" if form != "tn" else "bac", sizes, strict=True))
+    rng = np.random.default_rng(1)
+    shapes = [(*lead, *(names[axis] for axis in axes)) for axes in FORMS[form][:2]]
+    return [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+
+
+@pytest.mark.parametrize("rows", [64, 65])
+@pytest.mark.parametrize("form", FORMS)
+def test_large_batches(form, rows):
+    """Independent library: batches shared among cores, and gradients, are numpy's to round-off."""
+    left, right = large(form, rows)
+    upstream = np.einsum(axes_of(form), left, right)
+    found, pull = jax.vjp(lambda left, right: matmul(left, right, form), left, right)
+    exact = np.einsum(axes_of(form), *(leaf.astype(float) for leaf in (left, right)))
+    first, second, product = FORMS[form]
+    slopes = pull(jnp.asarray(upstream))
+    wide = upstream.astype(float)
+    to_left = np.einsum(f"...{product},...{second}->...{first}", wide, right.astype(float))
+    to_right = np.einsum(f"...{product},...{first}->...{second}", wide, left.astype(float))
+    for one, other in ((found, exact), (slopes[0], to_left), (slopes[1], to_right)):
+        assert one.dtype == np.float32
+        np.testing.assert_allclose(one, other, rtol=0, atol=2e-6 * np.max(np.abs(other)))
+
+
+@pytest.mark.parametrize("form", ["nn", "tn"])
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+def test_what_is_not_finite_stays_so(form, bad):
+    """Theorem: where numpy's product is not finite the shared one is not, nor in other rows."""
+    left, right = large(form, 64)
+    left[1, 2, 5, 3] = bad
+    with np.errstate(invalid="ignore"):
+        exact = np.isfinite(np.einsum(axes_of(form), left, right))
+    assert np.sum(~exact.all(axis=-1)) == 1
+    finite = np.isfinite(np.asarray(jax.jit(matmul, static_argnums=2)(left, right, form)))
+    assert not np.any(finite & ~exact)
+    assert np.all(finite[exact.all(axis=-1)])
+
+
+def test_batches_are_shared_by_the_cores_of_one_device():
+    """Theorem: no product of a batch's gradient is without a reduction, but where devices share."""
+    heads = jax.ShapeDtypeStruct((4, 32, 64, 16), jnp.float32)
+
+    def attended(queries, values):
+        weights = jnp.exp(matmul(queries, queries, "nt"))
+        return jnp.sum(matmul(weights / jnp.sum(weights, -1, keepdims=True), values) ** 2)
+
+    def reductions(risk):
+        text = jax.jit(jax.grad(risk, (0, 1))).lower(heads, heads).as_text()
+        assert len(re.findall(r"stablehlo.dot_general", text)) == 6
+        return len(re.findall(r"stablehlo.reduce\(.*stablehlo.(?:max|add)", text))
+
+    mesh, along = devices.mesh(data=1), jax.sharding.PartitionSpec("data")
+
+    def spread(queries, values):
+        mine = jax.shard_map(
+            lambda *both: jax.lax.psum(attended(*both), "data"),
+            mesh=mesh, in_specs=along, out_specs=jax.sharding.PartitionSpec(),
+        )  # fmt: skip
+        return mine(queries, values)
+
+    assert reductions(attended) - reductions(spread) == 5
 
 
 def test_edges():
