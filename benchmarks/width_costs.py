@@ -1,17 +1,22 @@
-"""Costs about a gradient: its activations, a unit of flow time, several seeds, virtual devices.
+"""Costs about a gradient: its growth, its activations, flow time, several seeds, virtual devices.
 
     activations = scratch of many samples at once - scratch of few
+    floor = seeds * processor seconds of one / (cores * wall seconds of one)
 
 One trap: scratch holds copies of the parameters too, which grow with the heads whatever is done;
 activations of few samples fit into those that are not needed any more.
 """
 
+import functools
 import math
 import os
 from typing import Any
 
 from benchmarks import width_flows, width_networks, width_spread
+from benchmarks.attention_peers import OURS
 from benchmarks.attention_problem import Shape
+from benchmarks.attention_rows import finished
+from benchmarks.distance_timing import interleaved
 
 
 def shape(config: Any, heads: int, tokens: int) -> Shape:
@@ -27,6 +32,22 @@ def activations(config: Any) -> list[dict]:
         for heads in config.heads
         if heads >= config.asymptotic
         for name, found in width_networks.activations(shape(config, heads, tokens), depth).items()
+    ]
+
+
+def growth(config: Any) -> list[dict]:
+    """Seconds of this library's gradient at every number of heads that is fitted, in turns."""
+    _, depth, tokens = config.fixed
+    programs = {}
+    for heads in (number for number in config.heads if number >= config.asymptotic):
+        found: Any = width_networks.contenders(shape(config, heads, tokens), depth, ())[OURS]
+        programs[heads] = functools.partial(finished, found)
+    timings = interleaved(
+        programs, rounds=config.rounds, least_seconds=config.least_seconds, patience=math.inf
+    )
+    return [
+        {"heads": heads, "seconds": each.seconds, "processor_seconds": each.processor_seconds}
+        for heads, each in timings.items()
     ]
 
 
@@ -62,6 +83,9 @@ def seeds(config: Any) -> list[dict]:
             "processor_ratio": several["processor_seconds"] / one["processor_seconds"],
             "alone": said["several, alone"]["seconds"] / said["one, alone"]["seconds"],
             "mixed": several["seconds"] / said["one, alone"]["seconds"],
+            # What no batch that saves no work can cost less than: one seed leaves few cores idle.
+            "floor": config.seeds * one["processor_seconds"]
+            / ((os.cpu_count() or 1) * one["seconds"]),
         })  # fmt: skip
     return found
 

@@ -20,6 +20,7 @@ QUANTITIES = {
     "memory": "memory",
     "activations": "activation memory",
 }
+TIMES = ("seconds", "processor_seconds")
 # Asked: shares of flax.linen's memory, exponents, and costs against one seed and one device.
 LARGEST_SHARE, TIME_EXPONENT, EXPONENT_ERROR, ACTIVATION_EXPONENT = 0.25, 1.0, 0.05, 0.1
 # A slope has an interval from as many points on.
@@ -33,8 +34,17 @@ def memory(row: dict) -> float:
     return row["argument_bytes"] + row["output_bytes"] + row["scratch_bytes"]
 
 
-def fits(rows: list[dict], activations: list[dict], *, asymptotic: int) -> list[dict]:
-    """Exponents of time and memory along every scan, with 95 % intervals."""
+def fits(
+    rows: list[dict], activations: list[dict], growth: list[dict], *, asymptotic: int
+) -> list[dict]:
+    """Exponents of time and memory along every scan, with 95 % intervals.
+
+    Args:
+        rows: Every network, in every scan.
+        activations: Of this library and another, at every number of heads that is fitted.
+        growth: Seconds of this library at those, taken in turns.
+        asymptotic: Heads from which on exponents are fitted.
+    """
     found = []
     for scan in SCANS:
         for library in COLORS:
@@ -43,12 +53,11 @@ def fits(rows: list[dict], activations: list[dict], *, asymptotic: int) -> list[
             if scan == "heads":
                 points = [row for row in points if row["heads"] >= asymptotic]
             for quantity in QUANTITIES:
-                x = [each[scan] for each in (grown if quantity == "activations" else points)]
-                y = (
-                    [each["bytes"] for each in grown]
-                    if quantity == "activations"
-                    else [_quantity(row, quantity) for row in points]
-                )
+                chosen = grown if quantity == "activations" else points
+                if (scan, library) == ("heads", OURS) and quantity in TIMES:
+                    chosen = growth
+                x = [each[scan] for each in chosen]
+                y = [_quantity(each, quantity) for each in chosen]
                 if len(y) >= LEAST_POINTS and np.all(np.isfinite(y)) and min(y) > 0:
                     fit = rates.log_log_slope(x, y)._asdict()
                     found.append({"scan": scan, "library": library, "quantity": quantity, **fit})
@@ -65,7 +74,9 @@ def flow_fit(flows: list[dict]) -> list[dict]:
 
 
 def _quantity(row: dict, quantity: str) -> float:
-    return memory(row) if quantity == "memory" else row[quantity]
+    if quantity == "memory":
+        return memory(row)
+    return row["bytes" if quantity == "activations" else quantity]
 
 
 def numbers(results: dict) -> list[dict]:
@@ -86,7 +97,7 @@ def numbers(results: dict) -> list[dict]:
         for fit in results["fits"]
         if (fit["scan"], fit["library"]) == ("heads", OURS)
     }
-    for quantity in ("seconds", "processor_seconds"):
+    for quantity in TIMES:
         fit, what = own[quantity], f"exponent of {QUANTITIES[quantity]} in heads"
         entry = _number(what, fit["slope"], TIME_EXPONENT, note=_interval(fit))
         met = bool(abs(fit["slope"] - TIME_EXPONENT) <= EXPONENT_ERROR)
@@ -102,7 +113,8 @@ def numbers(results: dict) -> list[dict]:
         what += f"virtual devices, {each['heads']} heads"
         # All on several devices over one seed on one would count the gain of the devices, too.
         note = f"of processor time {each['processor_ratio']:.2f}; both on one device "
-        note += f"{each['alone']:.2f}; over one seed on one device {each['mixed']:.2f}"
+        note += f"{each['alone']:.2f}; over one seed on one device {each['mixed']:.2f}; with no "
+        note += f"core idle {each['floor']:.2f}"
         found.append(_number(what, each["spread"], LARGEST_SEEDS, note=note))
     for spread in results["devices"]:
         found += _of_devices(spread)

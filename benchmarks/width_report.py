@@ -87,7 +87,8 @@ def page(results: dict, config: Any) -> str:
         "![Time and memory against heads, depth and tokens](scaling.png)\n\n*Median seconds of a "
         "gradient, and the memory of its program (arguments, outputs and scratch).*",
         "## Exponents",
-        f"Slopes on logarithmic axes with 95 % intervals; in heads from {config.asymptotic} on. "
+        f"Slopes on logarithmic axes with 95 % intervals; in heads from {config.asymptotic} on, "
+        "this library's times of all those widths taken in turns once more. "
         "Whether a number is met is decided by the slope alone.",
         _fits(results["fits"]),
         "## Flow",

@@ -136,13 +136,14 @@ def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
         # The better of before and after: what the machine can do.
         "peaks": [max(pair) for pair in zip(before, after, strict=True)],
         "rows": rows,
+        "growth": width_costs.growth(config),
         "activations": width_costs.activations(config),
         "flows": width_costs.flows(config),
         "seeds": width_costs.seeds(config),
         "devices": width_costs.devices(config),
     }
     results["fits"] = width_numbers.fits(
-        results["rows"], results["activations"], asymptotic=config.asymptotic
+        results["rows"], results["activations"], results["growth"], asymptotic=config.asymptotic
     )
     results["fits"] += width_numbers.flow_fit(results["flows"])
     results["numbers"] = width_numbers.numbers(results)
