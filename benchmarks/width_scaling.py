@@ -58,7 +58,7 @@ class Config:
     """Seconds for all samples of one contender; a slow one gets fewer, at least two."""
     peak_size: int = 2048
     """Rows of the matrices whose product is taken for the peak."""
-    flow_heads: tuple[int, ...] = (4, 64, 256, 1024)
+    flow_heads: tuple[int, ...] = (4, 64, 256, 1024, 4096)
     """Heads for which a gradient flow is solved; none of them for none."""
     horizon: float = 30.0
     """Time to which it is solved."""
