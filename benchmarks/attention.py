@@ -115,6 +115,7 @@ def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
                 print("\n".join(map(attention_report.line, found)), flush=True)
     results: dict = {
         "device": jax.default_backend(),
+        "environment": attention_rows.environment(),
         "shapes": {name: SHAPES[name]._asdict() for name in config.shapes},
         "peaks": _peaks(config),
         "rows": rows,

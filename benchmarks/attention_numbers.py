@@ -13,6 +13,8 @@ One trap: a library that is not installed, or takes another precision than it wa
 out; the best of the others is then the best of those that are there.
 """
 
+import numpy as np
+
 from benchmarks.attention_peers import DOT_PRODUCT, LINEN, NNX, OURS, SPREAD, TORCH
 from benchmarks.attention_problem import Shape, products
 
@@ -93,7 +95,8 @@ def _number(
     setting: tuple[str, str], other: str, row: dict, to: dict,
     *, least: float | None = None, most: float | None = None,
 ) -> dict:  # fmt: skip
-    ratio, apart = row["seconds"] / to["seconds"], max(row["error"], to["error"])
+    # A NaN must come through, which max() would lose.
+    ratio, apart = row["seconds"] / to["seconds"], float(np.max([row["error"], to["error"]]))
     met = None if least is None else ratio >= least
     if most is not None:
         met = ratio <= most

@@ -15,6 +15,7 @@ from benchmarks import attention_problem
 from benchmarks.attention_peers import DOT_PRODUCT, EINSUM, LINEN, NNX, OURS, SPREAD, TORCH
 from benchmarks.attention_problem import Contender
 from benchmarks.distance_timing import Timing, interleaved
+from meanfield.store import provenance
 
 # Okabe and Ito's colours, told apart without colour vision too.
 COLORS = {
@@ -31,6 +32,15 @@ NUMBERS = ("error", "seconds", "processor_seconds", "compile_seconds", "scratch_
            "argument_bytes", "output_bytes")  # fmt: skip
 
 Name = TypeVar("Name", bound=Hashable)
+
+
+def environment() -> dict[str, Any]:
+    """What the numbers of a run depend on besides its configuration."""
+    return {
+        "versions": provenance.versions(),
+        "device": provenance.device(),
+        "commit": provenance.commit(),
+    }
 
 
 def measured(

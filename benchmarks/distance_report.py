@@ -51,7 +51,9 @@ def numbers(rows: list[dict]) -> list[dict]:
         others = {name: row for name, row in present.items() if name != OURS}
         fastest = min(others, key=lambda name: others[name]["seconds"])
         ours, theirs = present[OURS]["seconds"], others[fastest]["seconds"]
-        ratio, apart = ours / theirs, max(row["error"] for row in present.values())
+        # A NaN must come through, which max() would lose.
+        apart = float(np.max([row["error"] for row in present.values()]))
+        ratio = ours / theirs
         found.append({
             "kind": kind, "dim": dim, "size": size, "ratio": ratio, "fastest": fastest,
             "seconds": ours, "fastest_seconds": theirs, "fast": bool(ratio <= LONGEST_RATIO),

@@ -72,7 +72,7 @@ def seeds(config: Any) -> list[dict]:
         said = width_spread.measured(
             shape(config, heads, tokens),
             depth,
-            devices=math.gcd(config.batch, os.cpu_count() or 1),
+            devices=math.gcd(config.batch, _cores()),
             rounds=max(5, config.rounds),
             seeds=config.seeds,
         )
@@ -84,10 +84,14 @@ def seeds(config: Any) -> list[dict]:
             "alone": said["several, alone"]["seconds"] / said["one, alone"]["seconds"],
             "mixed": several["seconds"] / said["one, alone"]["seconds"],
             # What no batch that saves no work can cost less than: one seed leaves few cores idle.
-            "floor": config.seeds * one["processor_seconds"]
-            / ((os.cpu_count() or 1) * one["seconds"]),
+            "floor": config.seeds * one["processor_seconds"] / (_cores() * one["seconds"]),
         })  # fmt: skip
     return found
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def devices(config: Any) -> list[dict]:

@@ -65,7 +65,7 @@ def fits(
 
 
 def flow_fit(flows: list[dict]) -> list[dict]:
-    """The exponent of a flow's time in heads, where there are enough of them."""
+    """The exponent in heads of a flow's seconds per gradient, where there are enough of them."""
     if len(flows) < LEAST_POINTS:
         return []
     seconds = [each["seconds"] / each["gradients"] for each in flows]
@@ -87,7 +87,8 @@ def numbers(results: dict) -> list[dict]:
         for row in results["rows"]
         if (row["scan"], row["heads"]) == ("heads", widest)
     }
-    apart = max(row["error"] for row in results["rows"] if not row["left_out"])
+    # A NaN must come through, which max() would lose.
+    apart = float(np.max([row["error"] for row in results["rows"] if not row["left_out"]]))
     share = at_widest[OURS] / at_widest[LINEN]
     found = [_number(f"memory at {widest} heads over flax.linen's", share, LARGEST_SHARE)]
     what = f"largest difference of outputs and gradients from {LINEN}'s"
@@ -114,7 +115,7 @@ def numbers(results: dict) -> list[dict]:
         # All on several devices over one seed on one would count the gain of the devices, too.
         note = f"of processor time {each['processor_ratio']:.2f}; both on one device "
         note += f"{each['alone']:.2f}; over one seed on one device {each['mixed']:.2f}; with no "
-        note += f"core idle {each['floor']:.2f}"
+        note += f"core idle and no work saved {each['floor']:.2f}"
         found.append(_number(what, each["spread"], LARGEST_SEEDS, note=note))
     for spread in results["devices"]:
         found += _of_devices(spread)

@@ -91,6 +91,7 @@ def page(results: dict, config: Any) -> str:
         "this library's times of all those widths taken in turns once more. "
         "Whether a number is met is decided by the slope alone.",
         _fits(results["fits"]),
+        _growth(results["growth"]),
         "## Flow",
         _flow_setting(results["fits"], config),
         _flows(results["flows"]),
@@ -137,6 +138,14 @@ def _fits(found: list[dict]) -> str:
         ]
         lines.append([SCANS[scan], library, *cells])
     return table(["against", "library", *QUANTITIES.values()], lines)
+
+
+def _growth(found: list[dict]) -> str:
+    lines = [
+        [each["heads"], *(1e3 * each[f"{what}seconds"] for what in ("", "processor_"))]
+        for each in found
+    ]
+    return table(["heads", "ms, in turns", "processor ms, in turns"], lines)
 
 
 def _flow_setting(fits: list[dict], config: Any) -> str:

@@ -135,6 +135,7 @@ def run(config: Config, *, out_dir: Path, progress: bool) -> Outcome:
     results: dict[str, Any] = {
         # The better of before and after: what the machine can do.
         "peaks": [max(pair) for pair in zip(before, after, strict=True)],
+        "environment": attention_rows.environment(),
         "rows": rows,
         "growth": width_costs.growth(config),
         "activations": width_costs.activations(config),

@@ -117,6 +117,15 @@ def parted() -> frozenset[str]:
     return frozenset(jax.sharding.get_abstract_mesh().manual_axes)
 
 
+def alone() -> bool:
+    """Whether one device does all the work of the code around, with all cores of a processor.
+
+    >>> alone()
+    True
+    """
+    return jax.sharding.get_abstract_mesh().size <= 1
+
+
 def varying(tree: PyTree, axis: str | tuple[str, ...], /) -> PyTree:
     """The same values, differing between the devices of an axis as far as derivatives go.
 

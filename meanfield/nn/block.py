@@ -28,8 +28,9 @@ from meanfield.tree import leading_axis
 from meanfield.working_set import budget, fitting, largest_arrays
 
 Encoder = Callable[[Tokens, Any, Mask | None], Tokens]
-SAMPLES = 16
-"""Samples that are meant to be handled side by side where particles are handled in chunks."""
+SAMPLES, PARTICLES = 16, 16
+"""Samples that are meant to be handled side by side where particles are handled in chunks, unless
+that leaves fewer particles at once than this."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +108,10 @@ def chunked_mean(
     width = leading_axis(particles)
     if chunk is None:
         every = largest_arrays(lambda p, t: a_block.mean(t, p, mask), particles, tokens).made
-        # Samples share the cache; few particles of several samples make better matrix products.
-        chunk = width if every <= budget() else fitting(width, SAMPLES * every / width)
+        each = every / width
+        # Samples share the cache; but products of a handful of particles are slow.
+        share = max(each, min(SAMPLES * each, budget() / PARTICLES))
+        chunk = width if every <= budget() else fitting(width, share)
     if chunk >= width:
         return a_block.mean(tokens, particles, mask)
 

@@ -9,7 +9,8 @@ On a CPU a product whose left factor is read by columns is two to six times slow
 rows, and the usual rule for the gradient of a right factor makes just such a one. Here the smaller
 factor of it is laid out anew first, unless both are narrow. And a batch of products stays on one
 core, where a reduction is shared by all of them, together with what it reduces: so large batches
-are reduced, in two halves of the sum or by a largest entry that adds nothing.
+are reduced, in two halves of the sum or by a row's largest entry, times zero. A row with an
+infinite entry becomes NaN by that.
 
 One trap: the primitive is this project's own:
 ``jax.checkpoint_policies.dots_saveable`` does not count it among the dots, and ``jax.experimental.
@@ -31,7 +32,8 @@ from meanfield import devices
 NARROW = 256
 """Columns of factors that one device reads by columns as fast as it lays them out anew."""
 LEAST_WORK, LEAST_ROWS = 2**15, 4096
-"""Multiplications of one product of a batch, and rows in all, from which it is worth sharing."""
+"""Multiplications in one product of a batch from which it is worth sharing; rows in all from which
+a compiler takes a row's largest entry together with the product."""
 FORMS = {"nn": ("ab", "bc", "ac"), "nt": ("ab", "cb", "ac"), "tn": ("ab", "ac", "bc")}
 """Axes of the left factor, of the right one and of the product, by form."""
 
@@ -69,8 +71,9 @@ def matmul(
     # Read here: at the time of lowering the user's context is gone.
     settings: Any = jax.config
     choices = {"form": form, "precision": settings.jax_default_matmul_precision}
-    # Devices that share the work have a core each; exponents of attention are reduced anyway.
-    cores = {"alone": not devices.parted(), "reduced": form == "nt"}
+    # Devices that share the work have a core each. Exponents of attention are summed in the end;
+    # another reduction would part them from that one.
+    cores = {"alone": devices.alone(), "reduced": form == "nt"}
     return product_p.bind(*factors, **choices, **cores)
 
 
@@ -112,12 +115,13 @@ def _by_rows(
     swap = left.shape[-1] > right.shape[-1]
     small, large = (right, left) if swap else (left, right)
     found = product(jax.lax.optimization_barrier(small.mT), large, form="nn")
-    found = jnp.sum(found, axis=-3) if halved else found
+    if shared:
+        found = jnp.sum(found, axis=-3) if halved else _reduced(found)
     return jax.lax.optimization_barrier(found).mT if swap else found
 
 
 def _reduced(products: Any) -> Any:
-    """The same numbers, which are finite or not as they were, by way of a reduction."""
+    """The same numbers by way of a reduction; NaN in rows with an infinity."""
     if math.prod(products.shape[:-1]) < LEAST_ROWS:
         return products
     return products + 0 * jnp.max(products, axis=-1, keepdims=True)

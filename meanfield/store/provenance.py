@@ -22,6 +22,7 @@ import numpy as np
 PACKAGES = (
     *("meanfield", "jax", "jaxlib", "numpy", "scipy", "diffrax", "equinox", "optimistix"),
     *("lineax", "optax", "flax", "matfree", "matplotlib", "scikit-learn", "POT", "ott-jax"),
+    "torch",
 )
 
 

@@ -45,6 +45,7 @@ def test_tiny_run(tiny):
     reasons = {row["left_out"].split(":")[0] for row in rows if row["left_out"]}
     assert reasons == {attention_peers.IN_SINGLE, "PyTorch is not installed", "one device"}
     assert all(number["agree"] and number["ratio"] > 0 for number in results["numbers"])
+    assert results["environment"]["versions"]["jax"] == jax.__version__
     arrays, manifest = store.load_run(tiny)
     assert len(arrays["seconds"]) == len(rows)
     assert manifest["experiment"] == "attention"
@@ -61,6 +62,15 @@ def row(library, seconds, shape="many", **more):
 
 def numbers(rows, device="cpu", **results):
     return attention_numbers.numbers({"device": device, "rows": rows, "peaks": {}, **results})
+
+
+def test_disagreement_comes_through():
+    """Theorem: two that differ do not agree, nor does what is not a number, whichever it is."""
+    for errors in ((0.0, np.nan), (np.nan, 0.0), (0.0, 1.0)):
+        own, other = errors
+        found = numbers([row(OURS, 1.0, error=own), row(LINEN, 2.0, error=other)])
+        assert found
+        assert not any(number["agree"] for number in found)
 
 
 def test_ratios():

@@ -36,7 +36,9 @@ def test_tiny_run(tiny):
     assert [each["heads"] for each in results["flows"]] == [1, 2, 4]
     assert [each["heads"] for each in results["growth"]] == [1, 2, 4]
     assert min(results["peaks"]) > 0
+    assert results["environment"]["device"]["backend"] == "cpu"
     assert results["seeds"][0]["spread"] > 0
+    assert 0 < results["seeds"][0]["floor"] <= 1.1 * results["seeds"][0]["seeds"]
     arrays, _ = store.load_run(tiny)
     assert len(arrays["seconds"]) == len(results["rows"])
     assert "## Asked and measured" in (tiny / "report.md").read_text(encoding="utf-8")
@@ -81,6 +83,8 @@ def test_numbers():
         "8 virtual devices, 64 heads: a flow's processor time over one's": (1.3, False),
         "8 virtual devices, 64 heads: a flow's largest difference": (1e-6, True),
     }
+    notes = [n["note"] for n in width_numbers.numbers(results) if "seeds" in n["what"]]
+    assert notes[0].endswith("with no core idle and no work saved 2.65")
     assert {fit["points"] for fit in found} == {3}
     flows = [{"heads": heads, "seconds": 3 * heads**1.5, "gradients": 3} for heads in (1, 4, 16)]
     (fit,) = width_numbers.flow_fit(flows)

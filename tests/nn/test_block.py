@@ -129,6 +129,23 @@ def test_memory_is_set_by_the_chunk(monkeypatch):
     assert scratch(256) <= scratch(128) < scratch(128, 64) / 4 < whole / 4
 
 
+@pytest.mark.parametrize(("tokens", "chunk"), [(64, 16), (128, 16), (256, 8), (512, 2), (16, 128)])
+def test_chunks(tokens, chunk):
+    """Closed form: 16 samples' weights fit 2 MiB, or those of 16 heads and one sample, or one's."""
+    heads = jax.eval_shape(
+        jax.vmap(nn.attention(dim=4, head_dim=2).draw), jax.random.split(jax.random.key(0), 8192)
+    )
+
+    def loops(tokens):
+        return str(jax.make_jaxpr(mean)(heads, jax.ShapeDtypeStruct((tokens, 4), np.float32)))
+
+    def mean(heads, tokens):
+        single = jax.tree.map(lambda leaf: leaf.astype(np.float32), heads)
+        return chunked_mean(nn.attention(dim=4, head_dim=2), tokens, single, None)
+
+    assert f" length={8192 // chunk}\n" in loops(tokens)
+
+
 def test_few_particles_are_not_taken_apart():
     """Equality: where all fit, there is no loop."""
     block = nn.block(rotation, draw)

@@ -1,3 +1,4 @@
+import functools
 import itertools
 import re
 from typing import Any
@@ -6,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AbstractMesh, PartitionSpec
 from jax.test_util import check_grads
 
-from meanfield import devices
-from meanfield.nn.products import FORMS, matmul
+from meanfield.nn.products import FORMS, NARROW, matmul
 
 SIZES = {"a": 3, "b": 4, "c": 5}
 
@@ -73,53 +74,80 @@ def test_batched(form):
             np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-13)
 
 
-def test_gradients_read_by_rows():
-    """Theorem: no product of a gradient's program contracts the rows of its left factor."""
+def contracted(dtype, hidden):
+    """The axes of left factors along which the products of a gradient's program sum."""
 
     def risk(weights, tokens):
-        hidden = jnp.tanh(matmul(tokens, weights[0]))
-        scores = matmul(jnp.tanh(hidden), jnp.sin(hidden), "nt")
-        return jnp.sum(matmul(matmul(scores, hidden), weights[1]) ** 2)
+        inner = jnp.tanh(matmul(tokens, weights[0]))
+        scores = matmul(jnp.tanh(inner), jnp.sin(inner), "nt")
+        return jnp.sum(matmul(matmul(scores, inner), weights[1]) ** 2)
 
-    weights = (jnp.ones((8, 16)), jnp.ones((16, 8)))
-    program = jax.jit(jax.grad(risk)).lower(weights, jnp.ones((32, 8))).compile()
-    contracted = re.findall(r" dot\(.*lhs_contracting_dims=\{(\d)\}", program.as_text() or "")
-    assert len(contracted) >= 8
-    assert set(contracted) == {"1"}
+    weights = (jnp.ones((8, hidden), dtype), jnp.ones((hidden, 8), dtype))
+    program = jax.jit(jax.grad(risk)).lower(weights, jnp.ones((32, 8), dtype)).compile()
+    return re.findall(r" dot\(.*lhs_contracting_dims=\{(\d)\}", program.as_text() or "")
 
 
-def large(form, rows, lead=(4, 32)):
+@pytest.mark.parametrize(("dtype", "hidden"), [(np.float64, 16), (np.float32, NARROW + 1)])
+def test_gradients_read_by_rows(dtype, hidden):
+    """Theorem: no product of a gradient's program contracts the rows of its left factor."""
+    found = contracted(dtype, hidden)
+    assert len(found) >= 8
+    assert set(found) == {"1"}
+
+
+def test_narrow_factors_are_not_laid_out_anew():
+    """Theorem: in single precision some product contracts the rows of a narrow left factor."""
+    assert "0" in contracted(np.float32, 16)
+
+
+def large(form, rows=64, left=16, lead=(4, 64)):
     """A batch that is worth sharing among cores, in single precision."""
-    sizes = {"nn": (rows, 64, 16), "nt": (rows, 16, 64), "tn": (64, rows, 16)}[form]
-    names = dict(zip("abc" if form != "tn" else "bac", sizes, strict=True))
+    sizes = {"nn": (rows, 64, 16), "nt": (rows, 16, 64), "tn": (rows, left, 64)}[form]
+    names = dict(zip(FORMS[form][0] + FORMS[form][1].strip(FORMS[form][0]), sizes, strict=True))
     rng = np.random.default_rng(1)
     shapes = [(*lead, *(names[axis] for axis in axes)) for axes in FORMS[form][:2]]
     return [rng.normal(size=shape).astype(np.float32) for shape in shapes]
 
 
-@pytest.mark.parametrize("rows", [64, 65])
-@pytest.mark.parametrize("form", FORMS)
-def test_large_batches(form, rows):
-    """Independent library: batches shared among cores, and gradients, are numpy's to round-off."""
-    left, right = large(form, rows)
-    upstream = np.einsum(axes_of(form), left, right)
-    found, pull = jax.vjp(lambda left, right: matmul(left, right, form), left, right)
-    exact = np.einsum(axes_of(form), *(leaf.astype(float) for leaf in (left, right)))
+@pytest.mark.parametrize(
+    ("form", "given"),
+    [
+        *((form, large(form, rows)) for form in FORMS for rows in (64, 65)),
+        *(("tn", large("tn", rows, left=80)) for rows in (64, 65)),
+        *(("tn", large("tn", 512, left=left, lead=())) for left in (NARROW, NARROW + 1)),
+    ],
+)
+def test_programs_in_single_precision(form, given):
+    """Independent library: products and gradients of a compiled program are numpy's."""
     first, second, product = FORMS[form]
-    slopes = pull(jnp.asarray(upstream))
-    wide = upstream.astype(float)
-    to_left = np.einsum(f"...{product},...{second}->...{first}", wide, right.astype(float))
-    to_right = np.einsum(f"...{product},...{first}->...{second}", wide, left.astype(float))
-    for one, other in ((found, exact), (slopes[0], to_left), (slopes[1], to_right)):
+    exact = np.einsum(axes_of(form), *(leaf.astype(float) for leaf in given))
+    wide = [*(leaf.astype(float) for leaf in given), exact / np.max(np.abs(exact))]
+    expected = (
+        exact,
+        np.einsum(f"...{product},...{second}->...{first}", wide[2], wide[1]),
+        np.einsum(f"...{product},...{first}->...{second}", wide[2], wide[0]),
+    )
+
+    @jax.jit
+    def program(left, right, upstream):
+        found, pull = jax.vjp(lambda *factors: matmul(*factors, form), left, right)
+        return found, *pull(upstream)
+
+    many = jax.jit(jax.vmap(program, in_axes=(0, 0, None)))
+    upstream = wide[2].astype(np.float32)
+    twice = many(*(np.stack([leaf, -leaf]) for leaf in given), upstream)
+    for one, both, other in zip(program(*given, upstream), twice, expected, strict=True):
         assert one.dtype == np.float32
-        np.testing.assert_allclose(one, other, rtol=0, atol=2e-6 * np.max(np.abs(other)))
+        tolerance = 2e-6 * np.max(np.abs(other))
+        np.testing.assert_allclose(one, other, rtol=0, atol=tolerance)
+        np.testing.assert_allclose(both[0], other, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("form", ["nn", "tn"])
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
 def test_what_is_not_finite_stays_so(form, bad):
     """Theorem: where numpy's product is not finite the shared one is not, nor in other rows."""
-    left, right = large(form, 64)
+    left, right = large(form)
     left[1, 2, 5, 3] = bad
     with np.errstate(invalid="ignore"):
         exact = np.isfinite(np.einsum(axes_of(form), left, right))
@@ -129,29 +157,31 @@ def test_what_is_not_finite_stays_so(form, bad):
     assert np.all(finite[exact.all(axis=-1)])
 
 
-def test_batches_are_shared_by_the_cores_of_one_device():
+@pytest.mark.parametrize("tokens", [64, 65])
+def test_batches_are_shared_by_the_cores_of_one_device(tokens):
     """Theorem: no product of a batch's gradient is without a reduction, but where devices share."""
-    heads = jax.ShapeDtypeStruct((4, 32, 64, 16), jnp.float32)
+    heads = jax.ShapeDtypeStruct((4, 64, tokens, 16), jnp.float32)
 
     def attended(queries, values):
         weights = jnp.exp(matmul(queries, queries, "nt"))
         return jnp.sum(matmul(weights / jnp.sum(weights, -1, keepdims=True), values) ** 2)
 
-    def reductions(risk):
-        text = jax.jit(jax.grad(risk, (0, 1))).lower(heads, heads).as_text()
+    def reductions(devices):
+        mesh, along = AbstractMesh((devices,), ("data",)), PartitionSpec("data")
+
+        @functools.partial(jax.shard_map, mesh=mesh, in_specs=along, out_specs=PartitionSpec())
+        def risk(*given):
+            return jax.lax.psum(attended(*given), "data")
+
+        text = str(jax.jit(jax.grad(risk, (0, 1))).trace(heads, heads).lower(
+            lowering_platforms=("cpu",)).as_text())  # fmt: skip
         assert len(re.findall(r"stablehlo.dot_general", text)) == 6
         return len(re.findall(r"stablehlo.reduce\(.*stablehlo.(?:max|add)", text))
 
-    mesh, along = devices.mesh(data=1), jax.sharding.PartitionSpec("data")
-
-    def spread(queries, values):
-        mine = jax.shard_map(
-            lambda *both: jax.lax.psum(attended(*both), "data"),
-            mesh=mesh, in_specs=along, out_specs=jax.sharding.PartitionSpec(),
-        )  # fmt: skip
-        return mine(queries, values)
-
-    assert reductions(attended) - reductions(spread) == 5
+    text = jax.jit(jax.grad(attended, (0, 1))).lower(heads, heads).as_text()
+    alone = len(re.findall(r"stablehlo.reduce\(.*stablehlo.(?:max|add)", text))
+    assert alone - reductions(2) == 5
+    assert reductions(1) == alone
 
 
 def test_edges():
