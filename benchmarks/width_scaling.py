@@ -111,7 +111,7 @@ PRESETS = {
     "tiny": Config(
         scans=("heads",), libraries=(LINEN,), heads=(1, 2, 4), fixed=(2, 1, 3), asymptotic=1,
         head_dim=2, dim=4, batch=2, rounds=2, least_seconds=0.0, patience=0.0, peak_size=32,
-        flow_heads=(1, 2, 4), horizon=5.0, seeds=2, seed_heads=(2,), devices=2, device_heads=(2,),
+        flow_heads=(2,), horizon=5.0, seeds=2, seed_heads=(2,), devices=2, device_heads=(2,),
     ),
     "default": Config(),
 }  # fmt: skip
