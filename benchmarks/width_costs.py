@@ -90,8 +90,8 @@ def seeds(config: Any) -> list[dict]:
 
 
 def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    """Cores of the machine, as every kind of system says them."""
+    return os.cpu_count() or 1
 
 
 def devices(config: Any) -> list[dict]:

@@ -126,8 +126,7 @@ def empirical_risk(
         loss = LOSSES[choice("loss", loss, LOSSES)]
     chunk = chunk if chunk is None else min(count("chunk", chunk), samples)
 
-    alone = mesh is None or mesh.size == 1
-    mean_loss = _MeanLoss(apply=apply, loss=loss, chunk=chunk, alone=alone)
+    mean_loss = _MeanLoss(apply=apply, loss=loss, chunk=chunk)
     data = jax.tree.map(jnp.asarray, (inputs, targets))
     if mesh is None:
         return Partial(mean_loss, data)
@@ -187,7 +186,6 @@ class _MeanLoss:
     apply: Callable[[Any, Any], Any]
     loss: Loss
     chunk: int | None
-    alone: bool
 
     def __call__(self, data: PyTree, theta: PyTree, *, shares: int = 1) -> Scalar:
         """The mean over all samples, or one device's share of it."""
@@ -196,7 +194,7 @@ class _MeanLoss:
         if chunk is None:
             one = jax.eval_shape(lambda x: jax.tree.map(lambda leaf: leaf[0], x), data[0])
             largest = largest_arrays(self.apply, theta, one)
-            room = turn(largest.weight, size(theta), alone=self.alone)
+            room = turn(largest.weight, size(theta), alone=devices.alone())
             chunk = fitting(samples, largest.made, room=room)
 
         def total(theta: PyTree, inputs: PyTree, targets: PyTree) -> Scalar:

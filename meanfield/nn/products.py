@@ -9,8 +9,8 @@ On a CPU a product whose left factor is read by columns is two to six times slow
 rows, and the usual rule for the gradient of a right factor makes just such a one. Here the smaller
 factor of it is laid out anew first, unless both are narrow. And a batch of products stays on one
 core, where a reduction is shared by all of them, together with what it reduces: so large batches
-are reduced, in two halves of the sum or by a row's largest entry, times zero. A row with an
-infinite entry becomes NaN by that.
+are reduced, in two halves of the sum or by a row's largest entry, times zero. A row whose largest
+entry is infinite becomes NaN by that.
 
 One trap: the primitive is this project's own:
 ``jax.checkpoint_policies.dots_saveable`` does not count it among the dots, and ``jax.experimental.
@@ -121,7 +121,7 @@ def _by_rows(
 
 
 def _reduced(products: Any) -> Any:
-    """The same numbers by way of a reduction; NaN in rows with an infinity."""
+    """The same numbers by way of a reduction; NaN in rows whose largest is infinite."""
     if math.prod(products.shape[:-1]) < LEAST_ROWS:
         return products
     return products + 0 * jnp.max(products, axis=-1, keepdims=True)
